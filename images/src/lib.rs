@@ -1,0 +1,2 @@
+//! Manifest to boot archive to ISO; the QEMU and Bochs labs
+

@@ -1,0 +1,2 @@
+//! Every message of the system, one module per server
+#![cfg_attr(not(test), no_std)]

@@ -1,0 +1,2 @@
+//! The capability microkernel: its object model
+#![cfg_attr(not(test), no_std)]

@@ -1,0 +1,2 @@
+//! The shell of the operator
+#![cfg_attr(not(test), no_std)]

@@ -1,0 +1,2 @@
+//! One virtual machine: vCPUs, devices, firmware
+#![cfg_attr(not(test), no_std)]

@@ -1,0 +1,2 @@
+//! System tests that boot the image
+
