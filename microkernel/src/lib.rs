@@ -1,2 +1,20 @@
-//! The capability microkernel: its object model
-#![cfg_attr(not(test), no_std)]
+//! The microkernel's object model: everything but the machine.
+//!
+//! seL4's MCS API for x86_64 (docs/abi.md). The library is what the host tests; the binary adds
+//! boot, traps and the hardware below `arch`. An invocation is decoded into a plain value, with
+//! every check, and then performed without an error path.
+#![cfg_attr(any(feature = "bare", not(test)), no_std)]
+#![deny(unsafe_code)]
+
+#[cfg(not(feature = "bare"))]
+extern crate std;
+
+pub mod arch;
+pub mod cap;
+pub mod config;
+pub mod fault;
+pub mod invocation;
+pub mod kernel;
+pub mod object;
+pub mod store;
+pub mod vcpu;

@@ -1,0 +1,177 @@
+//! The machine as host tests see it: memory is the process's own, addresses are identical in
+//! every space, and what the kernel would tell the hardware is recorded per test thread.
+
+use core::cell::Cell;
+
+use super::{IoApicRoute, PortWidth};
+use crate::object::Tcb;
+use crate::store::{Ref, Table};
+
+std::thread_local! {
+    /// What the fake machine knows.
+    pub static MACHINE: Machine = const { Machine::new() };
+}
+
+/// Recorded effects and settable inputs.
+pub struct Machine {
+    /// Time that `now` returns.
+    pub now: Cell<u64>,
+    /// Last deadline set.
+    pub deadline: Cell<u64>,
+    /// CPU that tests act as.
+    pub node: Cell<usize>,
+    /// Whether `interrupt_pending` says yes.
+    pub interrupt: Cell<bool>,
+    /// TLB invalidations seen.
+    pub invalidations: Cell<u64>,
+    /// Bit per CPU that was kicked.
+    pub kicked: Cell<u64>,
+    /// Last masked or unmasked interrupt: (irq, masked).
+    pub irq_mask: Cell<Option<(u8, bool)>>,
+    /// Last port written: (port, value).
+    pub port: Cell<Option<(u16, u32)>>,
+}
+
+impl Machine {
+    const fn new() -> Self {
+        Self {
+            now: Cell::new(0),
+            deadline: Cell::new(u64::MAX),
+            node: Cell::new(0),
+            interrupt: Cell::new(false),
+            invalidations: Cell::new(0),
+            kicked: Cell::new(0),
+            irq_mask: Cell::new(None),
+            port: Cell::new(None),
+        }
+    }
+}
+
+fn machine<R>(f: impl FnOnce(&Machine) -> R) -> R {
+    MACHINE.with(f)
+}
+
+/// Index of the CPU that runs this, below [`crate::config::MAX_NODES`].
+#[must_use]
+pub fn node_id() -> usize {
+    machine(|m| m.node.get())
+}
+
+/// The time-stamp counter: the unit of all ticks.
+#[must_use]
+pub fn now() -> u64 {
+    machine(|m| m.now.get())
+}
+
+/// Asks for a timer interrupt on this CPU at `deadline`, in ticks. A past one fires at once.
+pub fn set_deadline(deadline: u64) {
+    machine(|m| m.deadline.set(deadline));
+}
+
+/// Physical address of a kernel address in the direct map.
+#[inline(always)]
+#[must_use]
+pub fn physical_address(address: usize) -> u64 {
+    address as u64
+}
+
+/// Kernel address of a physical address; the memory need not be mapped.
+#[inline(always)]
+#[must_use]
+pub fn kernel_address(physical: u64) -> usize {
+    physical as usize
+}
+
+/// Whether an interrupt waits on this CPU: the question of a preemption point.
+#[must_use]
+pub fn interrupt_pending() -> bool {
+    machine(|m| m.interrupt.get())
+}
+
+/// Makes CPU `node` enter the kernel and schedule. Does not wait.
+pub fn kick(node: usize) {
+    machine(|m| m.kicked.set(m.kicked.get() | 1 << node));
+}
+
+/// Makes CPU `node` leave user or guest mode and waits until the registers of its current thread
+/// are saved; it then waits for the big lock and schedules when it gets it.
+pub fn stall(node: usize) {
+    kick(node);
+}
+
+/// Fills the kernel's half of a new root table.
+pub fn copy_kernel_mappings(_root: Ref<Table>) {}
+
+/// Makes `tcb`, which this CPU is about to run, the owner of the CPU's address space.
+/// `root` is `None` when it has no valid one: the kernel's own is used.
+pub fn switch_address_space(_root: Option<(Ref<Table>, u16)>) {}
+
+/// Loads or saves lazily held per-thread CPU state when this CPU goes from one thread to another.
+pub fn switch_thread_state(_from: Option<Ref<Tcb>>, _to: Ref<Tcb>) {}
+
+/// Brings the memory image of `tcb`'s extended state up to date, wherever it runs.
+pub fn flush_thread_state(_tcb: Ref<Tcb>) {}
+
+/// Sets `tcb`'s extended state to that of a fresh thread.
+pub fn initialise_thread_state(_tcb: Ref<Tcb>) {}
+
+/// Forgets the translation of one page of an address space, on every CPU.
+pub fn invalidate_page(_root: Ref<Table>, _asid: u16, _address: u64) {
+    machine(|m| m.invalidations.set(m.invalidations.get() + 1));
+}
+
+/// Forgets all translations of an address space, on every CPU.
+pub fn invalidate_address_space(_root: Ref<Table>, _asid: u16) {
+    machine(|m| m.invalidations.set(m.invalidations.get() + 1));
+}
+
+/// Forgets all translations of a guest-physical address space, on every CPU.
+pub fn invalidate_guest_space(_root: Ref<Table>, _asid: u16) {
+    machine(|m| m.invalidations.set(m.invalidations.get() + 1));
+}
+
+/// Masks or unmasks an interrupt at its controller.
+pub fn set_irq_mask(irq: u8, masked: IrqMask) {
+    machine(|m| m.irq_mask.set(Some((irq, masked == IrqMask::Masked))));
+}
+
+/// Whether an interrupt is delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IrqMask {
+    /// Held back.
+    Masked,
+    /// Delivered.
+    Unmasked,
+}
+
+/// How many IOAPICs the machine has, and how many pins IOAPIC `index` has.
+#[must_use]
+pub fn ioapic_pins(index: u64) -> Option<u64> {
+    (index == 0).then_some(24)
+}
+
+/// Programs a pin, masked. The arguments were checked.
+pub fn route_ioapic(_route: IoApicRoute) {}
+
+/// Reads an I/O port.
+#[must_use]
+pub fn port_in(_port: u16, _width: PortWidth) -> u32 {
+    u32::MAX
+}
+
+/// Writes an I/O port.
+pub fn port_out(port: u16, _width: PortWidth, value: u32) {
+    machine(|m| m.port.set(Some((port, value))));
+}
+
+/// Prints a byte on the debug console.
+pub fn debug_put_char(_byte: u8) {}
+
+/// Stops the machine (DebugHalt).
+pub fn debug_halt() {}
+
+/// Whether an IOMMU translates device accesses.
+#[must_use]
+pub fn has_iommu() -> bool {
+    false
+}
