@@ -134,6 +134,8 @@ pub struct Program {
     pub replies: u16,
     /// Bit of the `wake` badge for the program's timer, if it has one.
     pub timer_bit: Option<u8>,
+    /// Bits of the `wake` badge that a program that may manage can signal through root.
+    pub signal_bits: u64,
     /// Servers that it holds a client endpoint of.
     pub calls: Vec<Callee>,
     /// What it may ask root for.

@@ -1,0 +1,318 @@
+//! What every protocol is made of, and the macro that declares one.
+//!
+//! Owns the traits that tie an operation's number, its request type and its reply type together,
+//! and [`protocol!`](crate::protocol), from which client, server trait and dispatcher follow. How
+//! messages travel is a [`Transport`]'s business: `libcap` has the kernel's, [`crate::host`] has
+//! one inside a process.
+
+use core::fmt::Debug;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::message::{Malformed, Message, reply_label};
+
+/// Why a call gave no reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallError<E> {
+    /// The server refused; the protocol says what that means.
+    Server(E),
+    /// One side spoke nonsense: the request or the reply was not in the protocol's form, or was
+    /// longer than a message.
+    Malformed,
+    /// The server died before it replied. Nothing is known about the request; open again and
+    /// ask again.
+    PeerDied,
+}
+
+impl<E> From<Malformed> for CallError<E> {
+    fn from(Malformed: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+/// Who called: the badge of the endpoint capability that the client holds.
+///
+/// Root chooses badges; a server can tell its clients apart with them and trusts nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Caller(
+    /// The badge.
+    pub u64,
+);
+
+/// A protocol: a closed set of operations and a closed set of errors.
+pub trait Protocol: Sized + 'static {
+    /// Its name, for people.
+    const NAME: &'static str;
+    /// Number and name of every operation.
+    const OPERATIONS: &'static [(u64, &'static str)];
+    /// One of its requests.
+    type Request: Request;
+    /// Why a server refuses.
+    type Error: ServerError;
+}
+
+/// The requests of one protocol.
+pub trait Request: Sized + Debug + PartialEq {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// The label is no operation, or the body is not exactly its arguments.
+    fn decode(message: &Message) -> Result<Self, Malformed>;
+
+    /// Writes a request.
+    ///
+    /// # Errors
+    /// The arguments do not fit a message.
+    fn encode(&self) -> Result<Message, Malformed>;
+}
+
+/// The errors of one protocol.
+pub trait ServerError:
+    Debug + Clone + Copy + PartialEq + Eq + Serialize + DeserializeOwned + 'static
+{
+    /// Every one.
+    const ALL: &'static [Self];
+}
+
+/// One operation: its request is the type itself, its reply is tied to it.
+pub trait Operation:
+    Serialize + DeserializeOwned + Into<<Self::Protocol as Protocol>::Request>
+{
+    /// The protocol it belongs to.
+    type Protocol: Protocol;
+    /// What the server answers.
+    type Reply: Serialize + DeserializeOwned + Debug + PartialEq;
+    /// Its number: the label of the request.
+    const NUMBER: u64;
+    /// Its name, for people.
+    const NAME: &'static str;
+}
+
+/// The error type of an operation's protocol.
+pub type ErrorOf<O> = <<O as Operation>::Protocol as Protocol>::Error;
+
+/// What carries a request to a server and its reply back, and blocks until then.
+pub trait Transport {
+    /// Calls the server and returns what came back. A server that died has answered with the
+    /// label [`reply_label::PEER_DIED`].
+    ///
+    /// # Errors
+    /// What came back is no message.
+    fn call(&self, request: &Message) -> Result<Message, Malformed>;
+}
+
+impl<T: Transport + ?Sized> Transport for &T {
+    fn call(&self, request: &Message) -> Result<Message, Malformed> {
+        T::call(self, request)
+    }
+}
+
+/// One operation through a transport: what every client method is.
+///
+/// # Errors
+/// Those of the server, of the form, of the transport.
+pub fn call<O: Operation>(
+    transport: &(impl Transport + ?Sized),
+    operation: &O,
+) -> Result<O::Reply, CallError<ErrorOf<O>>> {
+    let request = Message::encode(O::NUMBER, operation)?;
+    let reply = transport.call(&request)?;
+    match reply.label() {
+        reply_label::OK => Ok(reply.decode()?),
+        reply_label::SERVER_ERROR => Err(CallError::Server(reply.decode()?)),
+        reply_label::PEER_DIED => Err(CallError::PeerDied),
+        _ => Err(CallError::Malformed),
+    }
+}
+
+/// The reply message for an operation's outcome. A reply that does not fit a message is the
+/// server's mistake and is answered as Malformed.
+pub fn reply<T: Serialize, E: ServerError>(outcome: &Result<T, E>) -> Message {
+    let encoded = match outcome {
+        Ok(value) => Message::encode(reply_label::OK, value),
+        Err(error) => Message::encode(reply_label::SERVER_ERROR, error),
+    };
+    encoded.unwrap_or(Message::empty(reply_label::MALFORMED))
+}
+
+/// Answers the requests of protocol `P`. Every server trait that `protocol!` declares gives it.
+pub trait Serve<P: Protocol> {
+    /// Carries one request out. The future holds all that the request needs, so that a server
+    /// that waits in one request serves others meanwhile.
+    fn answer(&self, caller: Caller, request: P::Request) -> impl Future<Output = Message>;
+}
+
+/// Reads a request and lets the server answer it; nonsense is answered without the server.
+///
+/// The request is read before the future is made: `message` is not held while it runs.
+pub fn dispatch<'s, P: Protocol, S: Serve<P>>(
+    server: &'s S,
+    caller: Caller,
+    message: &Message,
+) -> impl Future<Output = Message> + use<'s, P, S> {
+    let request = P::Request::decode(message);
+    async move {
+        match request {
+            Ok(request) => server.answer(caller, request).await,
+            Err(Malformed) => Message::empty(reply_label::MALFORMED),
+        }
+    }
+}
+
+/// Declares a protocol; the crate's documentation shows how.
+macro_rules! protocol {
+    (
+        $(#[$protocol_doc:meta])*
+        protocol $protocol:ident { client $client:ident, server $server:ident, request $request:ident }
+
+        $(#[$error_doc:meta])*
+        error $error:ident { $( $(#[$variant_doc:meta])* $variant:ident, )* }
+
+        $(
+            $(#[$operation_doc:meta])*
+            $number:literal $operation:ident =
+                fn $method:ident( $( $argument:ident : $argument_type:ty ),* $(,)? ) -> $reply:ty;
+        )+
+    ) => {
+        $(#[$protocol_doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $protocol {}
+
+        impl $crate::protocol::Protocol for $protocol {
+            const NAME: &'static str = stringify!($protocol);
+            const OPERATIONS: &'static [(u64, &'static str)] =
+                &[ $( ($number, stringify!($operation)), )+ ];
+            type Request = $request;
+            type Error = $error;
+        }
+
+        // Operation numbers are positive and rise, so no two are the same.
+        const _: () = {
+            let mut last = 0;
+            let mut index = 0;
+            let operations = <$protocol as $crate::protocol::Protocol>::OPERATIONS;
+            while index < operations.len() {
+                assert!(operations[index].0 > last, "operation numbers must rise from 1");
+                last = operations[index].0;
+                index += 1;
+            }
+        };
+
+        $(#[$error_doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, ::serde::Serialize, ::serde::Deserialize)]
+        pub enum $error { $( $(#[$variant_doc])* $variant, )* }
+
+        impl $crate::protocol::ServerError for $error {
+            const ALL: &'static [Self] = &[ $( $error::$variant, )* ];
+        }
+
+        $(
+            $(#[$operation_doc])*
+            #[derive(Debug, Clone, PartialEq, ::serde::Serialize, ::serde::Deserialize)]
+            pub struct $operation {
+                $(
+                    #[doc = concat!("Argument `", stringify!($argument), "` of the operation.")]
+                    pub $argument: $argument_type,
+                )*
+            }
+
+            impl $crate::protocol::Operation for $operation {
+                type Protocol = $protocol;
+                type Reply = $reply;
+                const NUMBER: u64 = $number;
+                const NAME: &'static str = stringify!($operation);
+            }
+
+            impl From<$operation> for $request {
+                fn from(operation: $operation) -> Self {
+                    Self::$operation(operation)
+                }
+            }
+        )+
+
+        #[doc = concat!("A request of [`", stringify!($protocol), "`].")]
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum $request {
+            $(
+                #[doc = concat!("See [`", stringify!($operation), "`](struct@", stringify!($operation), ").")]
+                $operation($operation),
+            )+
+        }
+
+        impl $crate::protocol::Request for $request {
+            fn decode(
+                message: &$crate::message::Message,
+            ) -> Result<Self, $crate::message::Malformed> {
+                match message.label() {
+                    $( $number => message.decode().map(Self::$operation), )+
+                    _ => Err($crate::message::Malformed),
+                }
+            }
+
+            fn encode(&self) -> Result<$crate::message::Message, $crate::message::Malformed> {
+                match self {
+                    $( Self::$operation(operation) =>
+                        $crate::message::Message::encode($number, operation), )+
+                }
+            }
+        }
+
+        #[doc = concat!("The client's side of [`", stringify!($protocol), "`].")]
+        #[derive(Debug, Clone, Copy)]
+        pub struct $client<T> {
+            transport: T,
+        }
+
+        impl<T: $crate::protocol::Transport> $client<T> {
+            /// A client that calls through `transport`.
+            pub const fn new(transport: T) -> Self {
+                Self { transport }
+            }
+
+            $(
+                $(#[$operation_doc])*
+                ///
+                /// # Errors
+                /// Those of the server, of the form, of the transport.
+                pub fn $method(
+                    &self,
+                    $( $argument: $argument_type, )*
+                ) -> Result<$reply, $crate::protocol::CallError<$error>> {
+                    $crate::protocol::call(&self.transport, &$operation { $( $argument, )* })
+                }
+            )+
+        }
+
+        #[doc = concat!("The server's side of [`", stringify!($protocol), "`].")]
+        pub trait $server {
+            $(
+                $(#[$operation_doc])*
+                ///
+                /// # Errors
+                /// As the protocol's error type says.
+                fn $method(
+                    &self,
+                    caller: $crate::protocol::Caller,
+                    $( $argument: $argument_type, )*
+                ) -> impl Future<Output = Result<$reply, $error>>;
+            )+
+        }
+
+        impl<S: $server> $crate::protocol::Serve<$protocol> for S {
+            async fn answer(
+                &self,
+                caller: $crate::protocol::Caller,
+                request: $request,
+            ) -> $crate::message::Message {
+                match request {
+                    $(
+                        $request::$operation($operation { $( $argument, )* }) =>
+                            $crate::protocol::reply(&self.$method(caller, $( $argument, )*).await),
+                    )+
+                }
+            }
+        }
+    };
+}
+pub(crate) use protocol;
