@@ -14,7 +14,7 @@ use crate::store::Ref;
 
 /// Ready threads of one domain, by priority, with a two-level bitmap to find the highest.
 pub struct ReadyQueues {
-    /// One queue for each priority, linked through `Tcb::sched_next`.
+    /// One queue for each priority, first come first served.
     pub queues: [QueueEnds; NUM_PRIORITIES],
     /// Bit `p / 64`: some priority of that word is ready.
     pub summary: Cell<u64>,
@@ -52,7 +52,7 @@ pub struct Node {
     /// Ticks used since the last charge to the current context.
     pub consumed: Cell<u64>,
     /// Threads whose budget is not yet replenished, by the time it will be.
-    pub release_head: Cell<Option<Ref<Tcb>>>,
+    pub release: QueueEnds,
     /// Armed timers by deadline.
     pub timer_head: Cell<Option<Ref<Timer>>>,
     /// Ready threads of each domain.
@@ -63,6 +63,10 @@ pub struct Node {
     pub domain_time: Cell<u64>,
     /// Index of the turn in the domain schedule.
     pub domain_index: Cell<usize>,
+    /// Bit for each other CPU that must look at its queues when this entry ends.
+    pub kicks: Cell<u64>,
+    /// Another CPU took the thread away while this one waited for the lock: the entry is void.
+    pub stalled: Cell<bool>,
     /// Work units since the last look for an interrupt.
     pub work_units: Cell<u32>,
 }
@@ -114,8 +118,7 @@ pub struct Kernel {
 impl ReadyQueues {
     const fn new() -> Self {
         Self {
-            queues: [const { QueueEnds { head: Cell::new(None), tail: Cell::new(None) } };
-                NUM_PRIORITIES],
+            queues: [const { QueueEnds::new() }; NUM_PRIORITIES],
             summary: Cell::new(0),
             words: [const { Cell::new(0) }; NUM_PRIORITIES / 64],
         }
@@ -133,12 +136,14 @@ impl Node {
             reprogram: Cell::new(false),
             now: Cell::new(0),
             consumed: Cell::new(0),
-            release_head: Cell::new(None),
+            release: QueueEnds::new(),
             timer_head: Cell::new(None),
             ready: [const { ReadyQueues::new() }; NUM_DOMAINS],
             domain: Cell::new(0),
             domain_time: Cell::new(0),
             domain_index: Cell::new(0),
+            kicks: Cell::new(0),
+            stalled: Cell::new(false),
             work_units: Cell::new(0),
         }
     }

@@ -5,18 +5,20 @@
 
 mod endpoint;
 mod notification;
+mod queue;
 mod reply;
 mod sched_context;
 mod slot;
 mod tcb;
 mod timer;
 
-pub use endpoint::{Endpoint, QueueEnds};
+pub use endpoint::Endpoint;
 pub use notification::Notification;
+pub use queue::QueueEnds;
 pub use reply::Reply;
 pub use sched_context::{Refill, SchedContext};
 pub use slot::{DerivationFlags, Slot};
-pub use tcb::{Blocking, FPU_AREA_BYTES, FpuArea, Registers, Tcb, TcbFlags, TcbSlot, ThreadState};
+pub use tcb::{Blocking, BufferUse, FPU_AREA_BYTES, FpuArea, Registers, Tcb, TcbFlags, TcbSlot, ThreadState};
 pub use timer::Timer;
 
 pub use crate::vcpu::Vcpu;

@@ -3,6 +3,7 @@
 use core::cell::Cell;
 
 use super::{Endpoint, Notification, Reply, SchedContext, Slot};
+use crate::cap::{Cap, Rights};
 use crate::fault::Fault;
 use crate::store::{IpcBuffer, Object, Ref};
 use crate::vcpu::Vcpu;
@@ -151,7 +152,8 @@ pub struct Tcb {
     pub fpu: FpuArea,
     /// General state.
     pub registers: Registers,
-    /// The instruction that a Restart runs again.
+    /// The instruction that a Restart runs again: after a system call the `syscall` itself, else
+    /// the same as `registers.rip`. Every kernel entry sets it.
     pub restart_ip: Cell<u64>,
     /// What it is doing.
     pub state: Cell<ThreadState>,
@@ -173,22 +175,16 @@ pub struct Tcb {
     pub blocking: Cell<Blocking>,
     /// Reply object: of a receive under way, or of the call it waits on.
     pub reply: Cell<Option<Ref<Reply>>>,
-    /// Neighbours in the queue of an endpoint or notification.
-    pub ipc_previous: Cell<Option<Ref<Tcb>>>,
-    /// See `ipc_previous`.
-    pub ipc_next: Cell<Option<Ref<Tcb>>>,
-    /// Neighbours in the ready queue or the release queue.
-    pub sched_previous: Cell<Option<Ref<Tcb>>>,
-    /// See `sched_previous`.
-    pub sched_next: Cell<Option<Ref<Tcb>>>,
+    /// Neighbours in the one queue that it is in: of an endpoint or notification, ready or release.
+    pub queue_previous: Cell<Option<Ref<Tcb>>>,
+    /// See `queue_previous`.
+    pub queue_next: Cell<Option<Ref<Tcb>>>,
     /// Time to run on; without one the thread is passive.
     pub sched_context: Cell<Option<Ref<SchedContext>>>,
     /// The context that it yielded to.
     pub yield_to: Cell<Option<Ref<SchedContext>>>,
     /// Notification whose signals it also receives on endpoints.
     pub bound_notification: Cell<Option<Ref<Notification>>>,
-    /// Kernel address of its IPC buffer.
-    pub ipc_buffer: Cell<Option<Ref<IpcBuffer>>>,
     /// User address of its IPC buffer.
     pub ipc_buffer_address: Cell<u64>,
     /// The fault it waits to have handled.
@@ -232,7 +228,31 @@ impl Tcb {
     }
 }
 
+/// Who asks for an IPC buffer: a receiver must be able to write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BufferUse {
+    /// To read a message from.
+    Send,
+    /// To write a message to.
+    Receive,
+}
+
 impl Ref<Tcb> {
+    /// Its IPC buffer, if it has one that allows `purpose`.
+    #[must_use]
+    pub fn ipc_buffer(self, purpose: BufferUse) -> Option<Ref<IpcBuffer>> {
+        let Cap::Frame(frame) = self.slot(TcbSlot::IpcBuffer).cap() else { return None };
+        let needed = match purpose {
+            BufferUse::Send => Rights::READ,
+            BufferUse::Receive => Rights::READ.union(Rights::WRITE),
+        };
+        if frame.device || !frame.rights.contains(needed) {
+            return None;
+        }
+        let offset = self.ipc_buffer_address.get() & ((1 << frame.size.bits()) - 1);
+        Some(Ref::from_address(frame.base + offset as usize))
+    }
+
     /// One of its capability slots.
     #[inline(always)]
     #[must_use]
