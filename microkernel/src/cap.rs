@@ -392,6 +392,19 @@ impl RawCap {
         Rights::from_word(self.0[0] >> 6)
     }
 
+    /// The CNode capability that this is, if it is one: address resolution needs nothing else.
+    #[inline(always)]
+    #[must_use]
+    pub fn cnode(self) -> Option<CNodeCap> {
+        let [w0, w1] = self.0;
+        (self.tag() == tag::CNODE).then(|| CNodeCap {
+            slots: Ref::from_address(address(w0)),
+            radix: field(w0, 6, 6) as u8,
+            guard_size: (w1 & 0x3f) as u8,
+            guard: w1 >> 6,
+        })
+    }
+
     /// The value that these bits stand for.
     #[must_use]
     pub fn unpack(self) -> Cap {
@@ -417,12 +430,7 @@ impl RawCap {
             tag::REPLY => {
                 Cap::Reply { reply: Ref::from_address(at), can_grant: field(w0, 6, 1) == 1 }
             }
-            tag::CNODE => Cap::CNode(CNodeCap {
-                slots: Ref::from_address(at),
-                radix: field(w0, 6, 6) as u8,
-                guard_size: (w1 & 0x3f) as u8,
-                guard: w1 >> 6,
-            }),
+            tag::CNODE => self.cnode().map_or(Cap::Null, Cap::CNode),
             tag::THREAD => Cap::Thread { tcb: Ref::from_address(at) },
             tag::SCHED_CONTEXT => Cap::SchedContext {
                 context: Ref::from_address(at),
