@@ -31,14 +31,33 @@ impl<E> From<Malformed> for CallError<E> {
     }
 }
 
-/// Who called: the badge of the endpoint capability that the client holds.
+/// Set in the badge of every endpoint capability that a client is given, and in no badge of a
+/// notification. A server receives both at one place; this bit is how it tells a call from a
+/// signal, so that no client can forge a signal.
+pub const CALLER_BIT: u64 = 1 << 63;
+
+/// Who called: what root chose as the client's badge, without [`CALLER_BIT`].
 ///
-/// Root chooses badges; a server can tell its clients apart with them and trusts nothing else.
+/// A server can tell its clients apart by it and trusts nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Caller(
-    /// The badge.
+    /// The number, below [`CALLER_BIT`].
     pub u64,
 );
+
+impl Caller {
+    /// Who is behind a received badge.
+    #[must_use]
+    pub const fn from_badge(badge: u64) -> Self {
+        Self(badge & !CALLER_BIT)
+    }
+
+    /// The badge that root gives to this client's endpoint capability.
+    #[must_use]
+    pub const fn badge(self) -> u64 {
+        self.0 | CALLER_BIT
+    }
+}
 
 /// A protocol: a closed set of operations and a closed set of errors.
 pub trait Protocol: Sized + 'static {

@@ -19,6 +19,11 @@ const LENGTH_BYTES: usize = 4;
 /// Byte of the IPC buffer's page at which the page's own address stands (a u64). The FS base of a
 /// thread is the address of that page, so a thread finds its buffer with one load.
 pub const IPC_BUFFER_POINTER_OFFSET: u64 = 1024;
+/// Byte of the same page at which a program that panics leaves its last words: u32 little-endian
+/// length, then UTF-8 text. Root, which holds the frame, can print them; it must not trust them.
+pub const PANIC_MESSAGE_OFFSET: u64 = 1032;
+/// Most bytes of that text: the rest of the page.
+pub const PANIC_MESSAGE_BYTES_MAX: usize = 4096 - 1032 - 4;
 
 /// Everything that root tells a program.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -9,8 +9,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-/// Largest badge bit of a notification that a manifest may assign: badges are one 64-bit word.
-pub const LAST_WAKE_BIT: u8 = 63;
+/// Largest badge bit of a notification that a manifest may assign: bit 63 marks a caller
+/// ([`crate::protocol::CALLER_BIT`]).
+pub const LAST_WAKE_BIT: u8 = 62;
 
 /// The whole system: who runs, with what, and who may talk to whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
