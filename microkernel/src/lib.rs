@@ -10,6 +10,7 @@
 extern crate std;
 
 pub mod arch;
+pub mod boot;
 pub mod cap;
 pub mod config;
 pub mod derivation;
