@@ -53,6 +53,7 @@
 extern crate alloc;
 
 pub mod boot;
+pub mod console;
 pub mod echo;
 pub mod host;
 pub mod message;

@@ -8,11 +8,15 @@
 
 mod support;
 
+use proto::console::{
+    Attach, Clear, Console, Detach, Dimensions, Event, LogLine, LogPart, Read, ReadLog, Severity,
+    Size, VirtualConsole, Write,
+};
 use proto::echo::{Add, Echo, Repeat, Wait, WhoAmI};
 use support::{Exchanges, check_protocol, protocol_modules};
 
 /// Protocols of this crate that have a test below, by module.
-const CHECKED: &[&str] = &["echo"];
+const CHECKED: &[&str] = &["console", "echo"];
 
 #[test]
 fn every_protocol_is_checked_here() {
@@ -48,5 +52,77 @@ fn echo() {
                 (),
             )
             .with(WhoAmI {}, u64::MAX),
+    );
+}
+
+#[test]
+fn console() {
+    let line = LogLine {
+        number: 300,
+        time_us: 12_345_678,
+        program: "root".into(),
+        severity: Severity::Warning,
+        text: "hot".into(),
+    };
+    check_protocol(
+        "console",
+        Exchanges::<Console>::new()
+            .with(
+                Write {
+                    bytes: b"tile".to_vec(),
+                },
+                (),
+            )
+            .with(
+                Read {
+                    wait: proto::console::Wait::Forever,
+                },
+                Event::Input(b"ls".to_vec()),
+            )
+            .with(
+                Read {
+                    wait: proto::console::Wait::Milliseconds(500),
+                },
+                Event::Notice("hot".into()),
+            )
+            .with(
+                Read {
+                    wait: proto::console::Wait::Forever,
+                },
+                Event::Detached,
+            )
+            .with(
+                Read {
+                    wait: proto::console::Wait::Milliseconds(0),
+                },
+                Event::TimedOut,
+            )
+            .with(
+                Attach {
+                    console: VirtualConsole::Machine(7),
+                },
+                (),
+            )
+            .with(Detach {}, ())
+            .with(
+                ReadLog { from: 300 },
+                LogPart {
+                    lines: vec![line],
+                    next: 301,
+                },
+            )
+            .with(
+                Clear {
+                    console: VirtualConsole::Log,
+                },
+                (),
+            )
+            .with(
+                Size {},
+                Dimensions {
+                    columns: 80,
+                    rows: 24,
+                },
+            ),
     );
 }
