@@ -1,2 +1,17 @@
 //! One virtual machine: vCPUs, devices, firmware
 #![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod bus;
+pub mod emulate;
+pub mod entry;
+pub mod event;
+pub mod exit;
+pub mod memory;
+pub mod mode;
+pub mod paging;
+pub mod segment;
+pub mod time;
+pub mod vcpu;

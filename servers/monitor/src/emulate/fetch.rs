@@ -1,0 +1,197 @@
+//! Gets the bytes of the instruction that exited, and decodes them.
+//!
+//! A kernel sits in the same few loops when it talks to a device, so both steps remember: the
+//! translation of the last code page (held only as long as the page-table entries it rests on are
+//! unchanged) and the last decoded instructions (held only as long as their bytes are unchanged).
+
+use iced_x86::{Decoder, DecoderOptions, Instruction};
+
+use super::EmulationError;
+use crate::event::GuestException;
+use crate::exit::ExitRecord;
+use crate::memory::{GuestAddress, GuestMemory};
+use crate::mode::CpuMode;
+use crate::paging::{Intent, Translation, translate};
+
+/// Longest x86 instruction.
+pub const MAXIMUM_LENGTH: usize = 15;
+
+/// Bytes at RIP, and how many of them could be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodeBytes {
+    bytes: [u8; 16],
+    length: usize,
+}
+
+impl CodeBytes {
+    /// The valid bytes, at most [`MAXIMUM_LENGTH`].
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    /// Bytes from a slice; what is beyond the longest instruction is dropped.
+    #[must_use]
+    pub fn new(source: &[u8]) -> Self {
+        let length = source.len().min(MAXIMUM_LENGTH);
+        let mut bytes = [0; 16];
+        bytes[..length].copy_from_slice(&source[..length]);
+        Self { bytes, length }
+    }
+}
+
+/// Entries of the instruction cache: enough for a driver's polling loop and its interrupt
+/// handler, few enough to stay in the first-level cache.
+const CACHED_INSTRUCTIONS: usize = 16;
+
+#[derive(Clone, Copy)]
+struct CachedInstruction {
+    rip: u64,
+    bits: u32,
+    bytes: [u8; 16],
+    instruction: Instruction,
+}
+
+#[derive(Clone, Copy)]
+struct CachedPage {
+    linear_page: u64,
+    cr3: u64,
+    translation: Translation,
+}
+
+/// Fetches for one VCPU.
+pub struct Fetcher {
+    page: Option<CachedPage>,
+    instructions: [Option<CachedInstruction>; CACHED_INSTRUCTIONS],
+}
+
+impl Default for Fetcher {
+    fn default() -> Self {
+        Self {
+            page: None,
+            instructions: [None; CACHED_INSTRUCTIONS],
+        }
+    }
+}
+
+impl Fetcher {
+    /// The bytes at `rip`: those of the exit record if the CPU gave any, else from memory.
+    ///
+    /// # Errors
+    /// A page fault for the guest, or code outside RAM.
+    pub fn bytes(
+        &mut self,
+        memory: &GuestMemory,
+        mode: &CpuMode,
+        record: &ExitRecord,
+        rip: u64,
+    ) -> Result<CodeBytes, EmulationError> {
+        let (given, length) = record.instruction_bytes();
+        if length > 0 && rip == record.words[2] {
+            return Ok(CodeBytes::new(&given[..length]));
+        }
+        self.bytes_from_memory(memory, mode, rip)
+    }
+
+    fn bytes_from_memory(
+        &mut self,
+        memory: &GuestMemory,
+        mode: &CpuMode,
+        rip: u64,
+    ) -> Result<CodeBytes, EmulationError> {
+        let linear = mode.code_address(rip);
+        let start = self.code_page(memory, mode, linear)?.offset(linear & 0xfff);
+        let in_page = (0x1000 - (linear & 0xfff)) as usize;
+        let first = in_page.min(MAXIMUM_LENGTH);
+        let mut code = CodeBytes {
+            bytes: [0; 16],
+            length: first,
+        };
+        memory
+            .read(start, &mut code.bytes[..first])
+            .map_err(|refused| EmulationError::OutsideRam(refused.address))?;
+        if first < MAXIMUM_LENGTH {
+            // The instruction may end before the page does, so a failure here is none yet.
+            let next = mode.code_address(rip.wrapping_add(first as u64));
+            let rest = translate(memory, mode, next, Intent::Fetch)
+                .ok()
+                .filter(|page| {
+                    let rest = &mut code.bytes[first..MAXIMUM_LENGTH];
+                    memory.read(page.address, rest).is_ok()
+                });
+            if rest.is_some() {
+                code.length = MAXIMUM_LENGTH;
+            }
+        }
+        Ok(code)
+    }
+
+    fn code_page(
+        &mut self,
+        memory: &GuestMemory,
+        mode: &CpuMode,
+        linear: u64,
+    ) -> Result<GuestAddress, EmulationError> {
+        let linear_page = linear & !0xfff;
+        if let Some(cached) = &self.page
+            && cached.linear_page == linear_page
+            && cached.cr3 == mode.cr3
+            && mode.is_paging()
+            && cached.translation.still_holds(memory)
+        {
+            return Ok(cached.translation.address);
+        }
+        let translation = translate(memory, mode, linear_page, Intent::Fetch)?;
+        self.page = mode.is_paging().then_some(CachedPage {
+            linear_page,
+            cr3: mode.cr3,
+            translation,
+        });
+        Ok(translation.address)
+    }
+
+    /// Decodes `code`, which was fetched at `rip`.
+    ///
+    /// # Errors
+    /// #UD for bytes that are no instruction, a page fault when it goes on in a page that is not
+    /// there.
+    pub fn decode(
+        &mut self,
+        memory: &GuestMemory,
+        mode: &CpuMode,
+        rip: u64,
+        code: &CodeBytes,
+    ) -> Result<Instruction, EmulationError> {
+        let bits = mode.code_size.bits();
+        let slot = (rip ^ rip >> 4) as usize % CACHED_INSTRUCTIONS;
+        if let Some(cached) = &self.instructions[slot]
+            && cached.rip == rip
+            && cached.bits == bits
+            && code.length == MAXIMUM_LENGTH
+            && cached.bytes == code.bytes
+        {
+            return Ok(cached.instruction);
+        }
+        let mut decoder = Decoder::with_ip(bits, code.as_slice(), rip, DecoderOptions::NONE);
+        let instruction = decoder.decode();
+        if instruction.is_invalid() {
+            if code.length < MAXIMUM_LENGTH
+                && decoder.last_error() == iced_x86::DecoderError::NoMoreBytes
+            {
+                let next = mode.code_address(rip.wrapping_add(code.length as u64));
+                let page = translate(memory, mode, next, Intent::Fetch)?;
+                return Err(EmulationError::OutsideRam(page.address));
+            }
+            return Err(GuestException::InvalidOpcode.into());
+        }
+        if code.length == MAXIMUM_LENGTH {
+            self.instructions[slot] = Some(CachedInstruction {
+                rip,
+                bits,
+                bytes: code.bytes,
+                instruction,
+            });
+        }
+        Ok(instruction)
+    }
+}
