@@ -1,0 +1,152 @@
+//! The guest's initramfs: busybox and an `/init` that ends in a shell.
+//!
+//! Written in the "newc" format of cpio, which Linux documents in its driver-api/early-userspace/
+//! buffer-format. Made here so that no tool that needs root or a device node is involved.
+
+use std::path::Path;
+
+/// Where Debian's busybox-static puts the program.
+pub const BUSYBOX: &str = "/bin/busybox";
+/// The line that `/init` prints when user space has started; tests wait for it.
+pub const MARK: &str = "TESSERA-GUEST-INIT";
+
+/// The guest's first program. A shell started by `setsid -c` owns the terminal, so that Ctrl-C
+/// reaches what runs in it; when it ends the machine is switched off.
+const INIT: &str = "#!/bin/sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev 2>/dev/null
+echo TESSERA-GUEST-INIT $(uname -r) $(nproc) cpus
+export PS1='guest# ' HOME=/
+setsid -c sh -i </dev/ttyS0 >/dev/ttyS0 2>&1
+poweroff -f
+";
+
+/// Mode bits of a directory and of a program.
+const DIRECTORY: u32 = 0o040_755;
+const PROGRAM: u32 = 0o100_755;
+const SYMBOLIC_LINK: u32 = 0o120_777;
+const CHARACTER_DEVICE: u32 = 0o020_600;
+/// Linux opens this before `/init` runs: major 5, minor 1.
+const CONSOLE_DEVICE: [u32; 2] = [5, 1];
+
+/// The archive, with the busybox at `busybox`.
+///
+/// # Errors
+/// A sentence, when that file cannot be read.
+pub fn build(busybox: &Path) -> Result<Vec<u8>, String> {
+    let program = std::fs::read(busybox)
+        .map_err(|error| format!("{}: {error}; `make setup` installs it", busybox.display()))?;
+    Ok(archive(&program))
+}
+
+fn archive(busybox: &[u8]) -> Vec<u8> {
+    let mut cpio = Cpio::default();
+    for directory in ["bin", "dev", "proc", "sys", "tmp"] {
+        cpio.add(directory, DIRECTORY, [0, 0], &[]);
+    }
+    cpio.add("dev/console", CHARACTER_DEVICE, CONSOLE_DEVICE, &[]);
+    cpio.add("bin/busybox", PROGRAM, [0, 0], busybox);
+    // `#!/bin/sh` is needed before busybox has installed its links.
+    cpio.add("bin/sh", SYMBOLIC_LINK, [0, 0], b"busybox");
+    cpio.add("init", PROGRAM, [0, 0], INIT.as_bytes());
+    cpio.finish()
+}
+
+/// A cpio archive under construction.
+#[derive(Default)]
+struct Cpio {
+    bytes: Vec<u8>,
+    entries: u32,
+}
+
+impl Cpio {
+    fn add(&mut self, name: &str, mode: u32, device: [u32; 2], data: &[u8]) {
+        self.entries += 1;
+        let [major, minor] = device;
+        let name_bytes = name.len() as u32 + 1;
+        // inode, mode, uid, gid, links, mtime, size, device, special device, name length, check
+        let fields = [
+            self.entries,
+            mode,
+            0,
+            0,
+            1,
+            0,
+            data.len() as u32,
+            0,
+            0,
+            major,
+            minor,
+            name_bytes,
+            0,
+        ];
+        self.bytes.extend_from_slice(b"070701");
+        for field in fields {
+            self.bytes
+                .extend_from_slice(format!("{field:08x}").as_bytes());
+        }
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.push(0);
+        self.pad();
+        self.bytes.extend_from_slice(data);
+        self.pad();
+    }
+
+    fn pad(&mut self) {
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.add("TRAILER!!!", 0, [0, 0], &[]);
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn the_mark_is_what_init_prints() {
+        assert!(INIT.contains(MARK));
+    }
+
+    #[test]
+    fn cpio_reads_the_archive_back() {
+        let mut cpio = Command::new("cpio")
+            .args(["--list", "--verbose", "--quiet"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("cpio, which `make setup` installs");
+        let mut input = cpio.stdin.take().expect("piped");
+        input.write_all(&archive(&[7; 1001])).expect("cpio reads");
+        drop(input);
+        let listing = cpio.wait_with_output().expect("cpio ends");
+        assert!(listing.status.success());
+        let listing = String::from_utf8(listing.stdout).expect("text");
+        let names: Vec<&str> = listing
+            .lines()
+            .filter_map(|line| line.split(' ').next_back())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "bin",
+                "dev",
+                "proc",
+                "sys",
+                "tmp",
+                "dev/console",
+                "bin/busybox",
+                "busybox",
+                "init"
+            ]
+        );
+        assert!(listing.contains(" 1001 "), "{listing}");
+    }
+}

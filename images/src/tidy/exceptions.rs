@@ -1,0 +1,63 @@
+//! The exceptions to the house rules, each with its reason. An entry that nothing needs is a
+//! finding itself.
+
+use super::Finding;
+use std::path::Path;
+
+/// Files and directories that may be unsafe, and why.
+const UNSAFE: [(&str, &str); 5] = [
+    (
+        "microkernel/src/arch",
+        "the hardware: registers, page tables, entry points",
+    ),
+    (
+        "microkernel/src/store.rs",
+        "the one place that turns a handle into a reference",
+    ),
+    ("microkernel/src/main.rs", "the kernel's entry"),
+    (
+        "libcap/src",
+        "system calls, the entry, the heap, shared memory",
+    ),
+    (
+        "servers/root/src/main.rs",
+        "the boot archive and the scratch window as slices",
+    ),
+];
+
+/// Files that may be longer than the limit, and why.
+const LONG: [(&str, &str); 0] = [];
+
+/// Files that may name directories of a machine, and why.
+const PATHS: [(&str, &str); 1] = [("Cargo.lock", "written by cargo")];
+
+/// Whether the file at `path` may contain unsafe code.
+pub fn may_be_unsafe(path: &Path) -> bool {
+    listed(&UNSAFE, path)
+}
+
+/// Whether the file at `path` may be long.
+pub fn may_be_long(path: &Path) -> bool {
+    listed(&LONG, path)
+}
+
+/// Whether the file at `path` may name directories of a machine.
+pub fn may_name_paths(path: &Path) -> bool {
+    listed(&PATHS, path)
+}
+
+fn listed(list: &[(&str, &str)], path: &Path) -> bool {
+    list.iter().any(|(entry, _)| path.starts_with(entry))
+}
+
+/// Entries whose file is gone.
+pub fn unused(top: &Path) -> Vec<Finding> {
+    let all = UNSAFE.iter().chain(&LONG).chain(&PATHS);
+    let gone = all.filter(|(entry, _)| !top.join(entry).exists());
+    let finding = |(entry, _): &(&str, &str)| Finding {
+        file: "images/src/tidy/exceptions.rs".into(),
+        line: 0,
+        what: format!("excepts `{entry}`, which does not exist: remove the entry"),
+    };
+    gone.map(finding).collect()
+}

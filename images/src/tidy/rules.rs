@@ -1,0 +1,160 @@
+//! Rules about a single file.
+
+use super::{Finding, exceptions};
+use std::path::Path;
+
+/// Longest file, in lines. A longer one holds two things.
+const MOST_LINES: usize = 500;
+/// How many lines above an `unsafe` block its `SAFETY:` may begin.
+const SAFETY_REACH: usize = 12;
+/// Directories of the machine that somebody builds on. Written in pieces, so that this file does
+/// not break its own rule.
+const BUILD_MACHINE: [&str; 4] = [
+    concat!("/ho", "me/"),
+    concat!("/wo", "rk/"),
+    concat!("/ro", "ot/"),
+    concat!("/tm", "p/"),
+];
+/// Words that mark what is not finished, in pieces likewise.
+const UNFINISHED: [&str; 4] = [
+    concat!("to", "do!("),
+    concat!("unimpl", "emented!("),
+    concat!("FIX", "ME"),
+    concat!("XX", "X"),
+];
+
+/// All findings in the file at `path` (relative to the tree) with the text `text`.
+pub fn check(path: &Path, text: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut find = |line: usize, what: &str| {
+        findings.push(Finding {
+            file: path.to_owned(),
+            line,
+            what: what.to_owned(),
+        });
+    };
+    let rust = path.extension().is_some_and(|extension| extension == "rs");
+    if rust && text.lines().count() > MOST_LINES && !exceptions::may_be_long(path) {
+        find(
+            0,
+            "has more than 500 lines: move one of its nouns to a file of its own",
+        );
+    }
+    let lines: Vec<&str> = text.lines().collect();
+    for (index, line) in lines.iter().enumerate() {
+        let number = index + 1;
+        if BUILD_MACHINE.iter().any(|path| line.contains(path)) && !exceptions::may_name_paths(path)
+        {
+            find(
+                number,
+                "names a directory of a build machine: use a path relative to the workspace",
+            );
+        }
+        if UNFINISHED.iter().any(|word| line.contains(word)) {
+            find(
+                number,
+                "marks something unfinished: finish it, or describe the gap in docs/caveats.md",
+            );
+        }
+        if rust && is_unsafe(line) {
+            if !exceptions::may_be_unsafe(path) {
+                find(
+                    number,
+                    "is unsafe outside of the listed files: call one of those instead",
+                );
+            } else if !has_reason(&lines[..=index]) {
+                find(
+                    number,
+                    "is unsafe without a `// SAFETY:` comment: say what it relies on",
+                );
+            }
+        }
+    }
+    findings
+}
+
+/// Whether the line opens something unsafe, comments and lint names left out.
+fn is_unsafe(line: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"]
+        .iter()
+        .any(|form| code.contains(form))
+}
+
+/// Whether the last of `lines` or a comment shortly above it gives the reason.
+fn has_reason(lines: &[&str]) -> bool {
+    let near = &lines[lines.len().saturating_sub(SAFETY_REACH)..];
+    near.iter()
+        .any(|line| line.contains("SAFETY:") || line.contains("# Safety"))
+}
+
+/// Lines of Rust and assembly in the file, up to its test module.
+pub fn lines_without_tests(path: &Path, text: &str) -> usize {
+    let name = path.to_string_lossy();
+    let test_file = name.contains("/tests/") || name.ends_with("tests.rs");
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("rs" | "s" | "S") if !test_file => {}
+        _ => return 0,
+    }
+    text.lines()
+        .take_while(|line| line.trim() != "#[cfg(test)]")
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(path: &str, text: &str) -> Vec<String> {
+        check(Path::new(path), text)
+            .into_iter()
+            .map(|finding| finding.what)
+            .collect()
+    }
+
+    #[test]
+    fn long_files_are_found() {
+        assert_eq!(found("libcap/src/a.rs", &"\n".repeat(500)).len(), 0);
+        assert!(found("libcap/src/a.rs", &"\n".repeat(501))[0].contains("500 lines"));
+    }
+
+    #[test]
+    fn unsafe_needs_a_listed_file_and_a_reason() {
+        let block = "    unsafe { poke() }\n";
+        assert!(
+            found("servers/admin/src/lib.rs", block)[0].contains("outside of the listed files")
+        );
+        assert!(found("microkernel/src/arch/x.rs", block)[0].contains("SAFETY"));
+        let reasoned = format!("    // SAFETY: nobody else pokes.\n{block}");
+        assert_eq!(found("microkernel/src/arch/x.rs", &reasoned).len(), 0);
+        assert_eq!(
+            found("servers/admin/src/lib.rs", "// unsafe { }\n").len(),
+            0
+        );
+    }
+
+    #[test]
+    fn paths_and_unfinished_words_are_found() {
+        let path = format!("let x = \"{}me/ann/x\";", "/ho");
+        assert!(found("a.rs", &path)[0].contains("build machine"));
+        let word = format!("{}ME: later", "// FIX");
+        assert!(found("a.rs", &word)[0].contains("caveats"));
+    }
+
+    #[test]
+    fn tests_do_not_count() {
+        let text = "fn a() {}\n#[cfg(test)]\nmod tests {}\n";
+        assert_eq!(
+            lines_without_tests(Path::new("microkernel/src/a.rs"), text),
+            1
+        );
+        assert_eq!(
+            lines_without_tests(Path::new("microkernel/tests/a.rs"), text),
+            0
+        );
+        assert_eq!(
+            lines_without_tests(Path::new("microkernel/kernel.ld"), text),
+            0
+        );
+    }
+}
