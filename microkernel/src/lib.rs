@@ -18,6 +18,7 @@ pub mod debug;
 pub mod derivation;
 pub mod donation;
 pub mod fault;
+pub mod firmware;
 pub mod fault_delivery;
 pub mod firmware;
 pub mod invocation;
