@@ -43,3 +43,6 @@ pub const MIN_UNTYPED_BITS: u8 = 4;
 
 const _: () = assert!(IRQ_USER_BASE as usize + MAX_USER_VECTOR as usize + 1 < NUM_IRQS);
 const _: () = assert!(NUM_PRIORITIES.is_multiple_of(64));
+
+/// seL4's debug system calls, for root tasks that print through DebugPutChar.
+pub const DEBUG_SYSCALLS: bool = cfg!(feature = "debug-syscalls");

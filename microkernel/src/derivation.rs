@@ -9,7 +9,7 @@
 mod copy;
 mod relation;
 
-pub use copy::{Badges, derive_cap, mask_rights, update_data};
+pub use copy::{mask_frame_rights, Badges, derive_cap, mask_rights, update_data};
 pub use relation::{extent, same_object, same_region};
 
 use crate::cap::Cap;

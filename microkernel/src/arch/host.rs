@@ -175,3 +175,9 @@ pub fn debug_halt() {}
 pub fn has_iommu() -> bool {
     false
 }
+
+/// How this machine translates guest-physical addresses.
+#[must_use]
+pub fn guest_paging() -> crate::vspace::GuestPaging {
+    crate::vspace::GuestPaging::Nested
+}

@@ -3,9 +3,24 @@
 //! Each submodule serves one kind of object: it decodes the message into a plain value, with
 //! every check, and then performs it. [`Arguments`] is what a message offers to a decoder.
 
+mod asid;
+mod cnode;
+mod domain;
+mod frame;
+mod ioport;
+mod irq;
+mod sched_context;
+mod sched_control;
+mod table;
+mod tcb;
+mod timer;
+mod untyped;
+
 use heapless::Vec;
 
+use crate::cap::Cap;
 use crate::fault::{Preempted, SyscallError};
+use crate::kernel::Kernel;
 use crate::object::{Slot, Tcb};
 use crate::store::{IpcBuffer, Ref};
 
@@ -102,5 +117,31 @@ impl Arguments {
     /// `TruncatedMessage` if there are fewer.
     pub fn extra_slot(&self, index: usize) -> Result<Ref<Slot>, SyscallError> {
         self.extra.get(index).copied().flatten().ok_or(SyscallError::TruncatedMessage)
+    }
+}
+
+/// Serves an invocation of a capability that is not a message object.
+///
+/// # Errors
+/// What the object says; `InvalidCapability(0)` for one that cannot be invoked.
+pub fn perform(kernel: &Kernel, cap: Cap, arguments: &Arguments) -> Outcome {
+    match cap {
+        Cap::Untyped(untyped) => untyped::invoke(kernel, untyped, arguments),
+        Cap::CNode(node) => cnode::invoke(kernel, node, arguments),
+        Cap::Thread { tcb } => tcb::invoke(kernel, tcb, arguments),
+        Cap::SchedContext { context, .. } => sched_context::invoke(kernel, context, arguments),
+        Cap::SchedControl { node } => sched_control::invoke(kernel, node, arguments),
+        Cap::Domain => domain::invoke(kernel, arguments),
+        Cap::IrqControl => irq::invoke_control(kernel, arguments),
+        Cap::IrqHandler { irq } => irq::invoke_handler(kernel, irq, arguments),
+        Cap::Frame(frame) => frame::invoke(kernel, frame, arguments),
+        Cap::Table(table) => table::invoke(kernel, table, arguments),
+        Cap::AsidControl => asid::invoke_control(kernel, arguments),
+        Cap::AsidPool { pool, base } => asid::invoke_pool(kernel, pool, base, arguments),
+        Cap::IoPortControl => ioport::invoke_control(kernel, arguments),
+        Cap::IoPort { first, last } => ioport::invoke_port(first, last, arguments),
+        Cap::Timer { timer } => timer::invoke(kernel, timer, arguments),
+        Cap::Root(_) => Err(SyscallError::IllegalOperation.into()),
+        _ => Err(SyscallError::InvalidCapability(0).into()),
     }
 }

@@ -2,16 +2,14 @@
 
 use core::cell::Cell;
 
-use super::Notification;
+use super::Slot;
 use crate::store::{Object, Ref};
 
 /// An entry of a node's deadline queue.
 #[repr(C, align(64))]
 pub struct Timer {
-    /// Whom to signal.
-    pub notification: Cell<Option<Ref<Notification>>>,
-    /// With which badge: that of the capability it was bound with.
-    pub badge: Cell<u64>,
+    /// The notification capability to signal through, or empty.
+    pub slot: Slot,
     /// Absolute deadline in ticks, meaningful while `armed`.
     pub deadline: Cell<u64>,
     /// Neighbour with an earlier or equal deadline.
@@ -31,6 +29,14 @@ unsafe impl Object for Timer {}
 impl Timer {
     /// Size as a power of two: part of the ABI.
     pub const SIZE_BITS: u8 = 6;
+}
+
+impl Ref<Timer> {
+    /// Its capability slot: the first thing in it.
+    #[must_use]
+    pub fn slot(self) -> Ref<Slot> {
+        Ref::from_address(self.address())
+    }
 }
 
 const _: () = assert!(size_of::<Timer>() == 1 << Timer::SIZE_BITS);

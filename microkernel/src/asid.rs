@@ -1,0 +1,112 @@
+//! Address-space identifiers: from a number to the root table that has it.
+//!
+//! An identifier is `pool << 9 | index`. A pool is a table of 512 words: the kernel address of
+//! the root with bit 0 set for a guest-physical space, 0 if free. Index 0 of pool 0 is never used.
+//! A mapping remembers the identifier; when the root is gone the lookup fails and there is
+//! nothing to unmap.
+
+use crate::arch;
+use crate::cap::{Asid, MapSpace, RootCap};
+use crate::config::ASIDS_PER_POOL;
+use crate::kernel::Kernel;
+use crate::object::AsidPool;
+use crate::store::{Ref, Table};
+
+/// Bit of a pool's entry for a guest-physical space.
+const GUEST: u64 = 1;
+
+/// Bits of an identifier that are the index in its pool.
+const INDEX_BITS: u32 = ASIDS_PER_POOL.trailing_zeros();
+
+const fn split(asid: Asid) -> (usize, usize) {
+    let number = asid.number() as usize;
+    (number >> INDEX_BITS, number & (ASIDS_PER_POOL - 1))
+}
+
+fn entry_of(root: &RootCap) -> u64 {
+    let flag = if root.space == MapSpace::Guest { GUEST } else { 0 };
+    root.table.address() as u64 | flag
+}
+
+impl Kernel {
+    /// The root of the address space `asid`, if it is a `space`.
+    #[must_use]
+    pub fn find_root(&self, asid: Asid, space: MapSpace) -> Option<Ref<Table>> {
+        let (pool, index) = split(asid);
+        let pool = self.asid_pools.get(pool)?.get()?;
+        let entry = pool.entry(index).get();
+        let is_guest = entry & GUEST != 0;
+        let address = (entry & !GUEST) as usize;
+        (address != 0 && is_guest == (space == MapSpace::Guest))
+            .then(|| Ref::from_address(address))
+    }
+
+    /// Whether `root` still is the address space that its identifier names.
+    #[must_use]
+    pub fn is_current_root(&self, root: &RootCap) -> bool {
+        root.asid
+            .and_then(|asid| self.find_root(asid, root.space))
+            .is_some_and(|table| table == root.table)
+    }
+
+    /// The first free identifier of the pool that begins at `base`.
+    #[must_use]
+    pub fn free_asid(&self, pool: Ref<AsidPool>, base: u16) -> Option<Asid> {
+        (0..ASIDS_PER_POOL)
+            .filter(|index| pool.entry(*index).get() == 0)
+            .find_map(|index| Asid::new(base + index as u16))
+    }
+
+    /// Gives `root` the identifier `asid`, which is free.
+    pub fn assign_asid(&self, pool: Ref<AsidPool>, asid: Asid, root: &RootCap) {
+        pool.entry(split(asid).1).set(entry_of(root));
+    }
+
+    /// The address space of `root` goes: its identifier is free again.
+    pub fn delete_asid(&self, root: RootCap) {
+        let Some(asid) = root.asid else { return };
+        if !self.is_current_root(&root) {
+            return;
+        }
+        let (pool, index) = split(asid);
+        if let Some(pool) = self.asid_pools[pool].get() {
+            forget_translations(root.table, root.space, asid);
+            pool.entry(index).set(0);
+        }
+        self.leave_address_space();
+    }
+
+    /// A pool goes, and with it the identifiers of all its address spaces.
+    pub fn delete_asid_pool(&self, base: u16, pool: Ref<AsidPool>) {
+        let number = usize::from(base) >> INDEX_BITS;
+        if self.asid_pools[number].get() != Some(pool) {
+            return;
+        }
+        for index in 0..ASIDS_PER_POOL {
+            let Some(asid) = Asid::new(base + index as u16) else { continue };
+            for space in [MapSpace::Virtual, MapSpace::Guest] {
+                if let Some(table) = self.find_root(asid, space) {
+                    forget_translations(table, space, asid);
+                }
+            }
+        }
+        self.asid_pools[number].set(None);
+        self.leave_address_space();
+    }
+
+    /// The address space that this CPU uses may be gone: load that of the current thread again.
+    fn leave_address_space(&self) {
+        if let Some(current) = self.node().current.get() {
+            let slot = current.slot(crate::object::TcbSlot::VSpace);
+            arch::switch_address_space(self.valid_address_space(slot));
+        }
+    }
+}
+
+fn forget_translations(table: Ref<Table>, space: MapSpace, asid: Asid) {
+    if space == MapSpace::Guest {
+        arch::invalidate_guest_space(table, asid.number());
+    } else {
+        arch::invalidate_address_space(table, asid.number());
+    }
+}
