@@ -58,6 +58,7 @@ pub mod echo;
 pub mod host;
 pub mod message;
 pub mod protocol;
+pub mod root;
 pub mod start;
 
 pub use message::{Malformed, Message};

@@ -13,10 +13,15 @@ use proto::console::{
     Size, VirtualConsole, Write,
 };
 use proto::echo::{Add, Echo, Repeat, Wait, WhoAmI};
+use proto::root::{
+    CapInfo, CapPart, Caps, Death, Ending, Finish, Halt, Kill, List, Machine, MachineInfo, Memory,
+    MemoryUse, ProgramInfo, ProgramPart, ProgramState, Reboot, Report, Restart, Root, Signal,
+    Start, Stop, Virtualisation,
+};
 use support::{Exchanges, check_protocol, protocol_modules};
 
 /// Protocols of this crate that have a test below, by module.
-const CHECKED: &[&str] = &["console", "echo"];
+const CHECKED: &[&str] = &["console", "echo", "root"];
 
 #[test]
 fn every_protocol_is_checked_here() {
@@ -124,5 +129,88 @@ fn console() {
                     rows: 24,
                 },
             ),
+    );
+}
+
+#[test]
+fn root() {
+    let program = ProgramInfo {
+        pid: 300,
+        name: "monitor".into(),
+        instance: 2,
+        state: ProgramState::Ended(Ending::Died(Death::MemoryFault {
+            ip: 0x40_1000,
+            address: 0,
+        })),
+        status: 1,
+        priority: 90,
+        threads: 5,
+        memory_bytes: 300 << 20,
+        cpu_us: 12_345_678,
+        restarts: 1,
+    };
+    let cap = CapInfo {
+        pid: 300,
+        name: "vcpu.0".into(),
+        kind: proto::start::CapKind::Vcpu,
+    };
+    let memory = MemoryUse {
+        total: 2 << 30,
+        free: 1 << 30,
+        largest_free: 1 << 29,
+        programs: 32 << 20,
+        guests: 256 << 20,
+        archive: 12 << 20,
+    };
+    let machine = MachineInfo {
+        cpus: 2,
+        virtualisation: Virtualisation::Svm,
+        uptime_us: 1_000_000,
+    };
+    let start = Start {
+        program: "monitor".into(),
+        instance: 2,
+        guest_bytes: 256 << 20,
+        args: vec![1, 2],
+    };
+    check_protocol(
+        "root",
+        Exchanges::<Root>::new()
+            .with(
+                List { from: 0 },
+                ProgramPart {
+                    programs: vec![program],
+                    next: Some(1),
+                },
+            )
+            .with(
+                Caps { from: 7 },
+                CapPart {
+                    caps: vec![cap],
+                    next: None,
+                },
+            )
+            .with(Memory {}, memory)
+            .with(Machine {}, machine)
+            .with(start, 301)
+            .with(Stop { pid: 301 }, ())
+            .with(Kill { pid: 301 }, ())
+            .with(Restart { pid: 301 }, 302)
+            .with(
+                Signal {
+                    pid: 302,
+                    bits: 0b100,
+                },
+                (),
+            )
+            .with(Report { status: 1 }, ())
+            .with(
+                Finish {
+                    ending: Ending::Finished,
+                },
+                (),
+            )
+            .with(Reboot {}, ())
+            .with(Halt {}, ()),
     );
 }

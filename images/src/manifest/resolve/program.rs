@@ -189,7 +189,7 @@ fn authority(text: &Text) -> Result<Authority, Refusal> {
 fn signals(text: &Text) -> Result<u64, Refusal> {
     text.signals.iter().try_fold(0, |mask, bit| {
         if *bit > LAST_WAKE_BIT {
-            return refuse(text, "signals", bit, "a bit in 0..=63");
+            return refuse(text, "signals", bit, "a bit in 0..=61");
         }
         Ok(mask | 1 << bit)
     })

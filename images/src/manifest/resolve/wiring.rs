@@ -54,7 +54,7 @@ fn channel(
     }
     for (key, bit) in [("bit", text.bit), ("to_bit", text.to_bit)] {
         if bit > LAST_WAKE_BIT {
-            let (value, allowed) = (bit.to_string(), "a bit in 0..=63");
+            let (value, allowed) = (bit.to_string(), "a bit in 0..=61");
             return Err(Refusal::OutOfRange {
                 program,
                 key,

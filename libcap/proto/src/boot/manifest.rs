@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// Largest badge bit of a notification that a manifest may assign: bit 63 marks a caller
 /// ([`crate::protocol::CALLER_BIT`]).
-pub const LAST_WAKE_BIT: u8 = 62;
+pub const LAST_WAKE_BIT: u8 = 61;
 
 /// The whole system: who runs, with what, and who may talk to whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
