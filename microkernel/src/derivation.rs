@@ -9,7 +9,7 @@
 mod copy;
 mod relation;
 
-pub use copy::{mask_frame_rights, Badges, derive_cap, mask_rights, update_data};
+pub use copy::{Badges, derive_cap, mask_frame_rights, mask_rights, update_data};
 pub use relation::{extent, same_object, same_region};
 
 use crate::cap::Cap;
@@ -150,6 +150,16 @@ pub fn insert(cap: Cap, source: Ref<Slot>, destination: Ref<Slot>) {
             first_badged: original,
         },
     );
+}
+
+/// Puts a capability that comes from no other one into the empty slot `destination`, at boot.
+pub fn insert_root(cap: Cap, destination: Ref<Slot>) {
+    debug_assert!(destination.is_empty() && destination.next().is_none());
+    destination.set_cap(cap);
+    destination.set_flags(DerivationFlags {
+        revocable: true,
+        first_badged: true,
+    });
 }
 
 /// Puts the first capability of a new object into the empty slot `destination`, as a child of the

@@ -161,8 +161,14 @@ fn empty(kernel: &Kernel, slot: Ref<Slot>, released: Released) {
 /// it in use.
 fn finalise(kernel: &Kernel, slot: Ref<Slot>) -> Remainder {
     let cap = slot.cap();
-    if let Cap::Zombie(zombie) = cap {
-        return Remainder::Zombie(zombie);
+    match cap {
+        Cap::Zombie(zombie) => return Remainder::Zombie(zombie),
+        // Each capability of a frame has its own mapping, so whether it is the last is no matter.
+        Cap::Frame(frame) => {
+            kernel.unmap_frame(frame);
+            return Remainder::Nothing(Released::Nothing);
+        }
+        _ => {}
     }
     let finality = if derivation::is_final(slot) {
         Finality::Last
@@ -198,6 +204,10 @@ fn finalise_last(kernel: &Kernel, cap: Cap) -> Remainder {
         Cap::Reply { reply, .. } => kernel.finalise_reply(reply),
         Cap::SchedContext { context, .. } => kernel.finalise_sched_context(context),
         Cap::Timer { timer } => kernel.finalise_timer(timer),
+        Cap::Vcpu { vcpu } => kernel.finalise_vcpu(vcpu),
+        Cap::Table(table) => kernel.unmap_table(table),
+        Cap::Root(root) => kernel.delete_asid(root),
+        Cap::AsidPool { pool, base } => kernel.delete_asid_pool(base, pool),
         _ => {}
     }
     Remainder::Nothing(Released::Nothing)
