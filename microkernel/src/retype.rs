@@ -198,7 +198,7 @@ impl Blueprint {
     }
 }
 
-fn new_thread(kernel: &Kernel, base: usize) -> Ref<Tcb> {
+pub(crate) fn new_thread(kernel: &Kernel, base: usize) -> Ref<Tcb> {
     let tcb = Ref::<Tcb>::from_address(base);
     tcb.registers.rflags.set(INITIAL_RFLAGS);
     tcb.domain.set(kernel.node().domain.get());

@@ -159,3 +159,18 @@ pub fn place<T: Object>(address: usize, value: T) -> Ref<T> {
     unsafe { core::ptr::write(address as *mut T, value) };
     Ref::from_address(address)
 }
+
+/// The `length` bytes at a kernel address that boot code reads: a module, which nobody changes
+/// before the root task runs.
+#[must_use]
+pub fn boot_bytes(address: usize, length: usize) -> &'static [u8] {
+    // SAFETY: the caller took the range from the boot loader's list of modules; it is mapped RAM
+    // that is in no free list yet.
+    unsafe { core::slice::from_raw_parts(address as *const u8, length) }
+}
+
+/// Copies `bytes` to a kernel address whose memory the caller owns.
+pub fn copy_to(address: usize, bytes: &[u8]) {
+    // SAFETY: owned by the caller and large enough; a module is never in memory that is handed out.
+    unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), address as *mut u8, bytes.len()) }
+}

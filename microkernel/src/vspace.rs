@@ -177,7 +177,7 @@ impl GuestPaging {
                 base | entry::PRESENT
                     | entry::USER
                     | pick(write, entry::WRITE)
-                    | pick(execute_never, entry::EXECUTE_NEVER)
+                    | pick(execute_never, arch::execute_never())
                     | pick(uncached, entry::CACHE_DISABLE | entry::WRITE_THROUGH)
             }
             Self::Extended => {

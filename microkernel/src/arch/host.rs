@@ -181,3 +181,9 @@ pub fn has_iommu() -> bool {
 pub fn guest_paging() -> crate::vspace::GuestPaging {
     crate::vspace::GuestPaging::Nested
 }
+
+/// The bit of a page-table entry that forbids instruction fetches; 0 on a CPU without it.
+#[must_use]
+pub fn execute_never() -> u64 {
+    crate::vspace::entry::EXECUTE_NEVER
+}

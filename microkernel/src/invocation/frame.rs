@@ -153,7 +153,7 @@ fn page_entry(frame: &FrameCap, rights: Rights, attributes: VmAttributes) -> u64
         | pick(pat & 1 != 0, entry::WRITE_THROUGH)
         | pick(pat & 2 != 0, entry::CACHE_DISABLE)
         | pick(pat & 4 != 0, pat_high)
-        | pick(attributes.contains(VmAttributes::EXECUTE_NEVER), entry::EXECUTE_NEVER)
+        | pick(attributes.contains(VmAttributes::EXECUTE_NEVER), arch::execute_never())
 }
 
 fn perform_map(slot: Ref<Slot>, map: &Map) -> Answer {
