@@ -5,8 +5,9 @@
 //! last capability of another one, so that plain recursion would be as deep as a user likes.
 //! Instead a container found inside is made a zombie, moved into its own first slot and left
 //! there: nothing but the untyped memory it came from reaches it any more, and the slot it stood
-//! in goes on with what that first slot held. So the work is flat, every state between two steps
-//! is a proper capability space, and a preempted deletion is simply started again.
+//! in goes on with what that first slot held. The rest of it goes when that memory is revoked, as
+//! in seL4. So the work is flat, every state between two steps is a proper capability space, and
+//! a preempted deletion is simply started again.
 //!
 //! `derivation` keeps the list; what it means for a thread or an address space to end is in the
 //! modules of those objects, called from here.

@@ -1,0 +1,11 @@
+//! The capability space as its users see it: invocations, their errors and their effects.
+//!
+//! `world` is a machine with one thread; the other modules ask it for something and look at what
+//! became of the slots.
+
+mod cnode;
+mod deletion;
+mod interrupts;
+mod ports;
+mod untyped;
+mod world;
