@@ -405,6 +405,16 @@ impl RawCap {
         })
     }
 
+    /// The bits of word 0 that say that this is a root of some kind of address space.
+    pub const ROOT_KIND_MASK: u64 = TAG_MASK | 3 << 11;
+
+    /// Word 0 of a root of a `space`, under [`Self::ROOT_KIND_MASK`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn root_kind(space: MapSpace) -> u64 {
+        tag::ROOT | (space as u64) << 11
+    }
+
     /// The value that these bits stand for.
     #[must_use]
     pub fn unpack(self) -> Cap {

@@ -18,6 +18,7 @@ pub mod config;
 pub mod debug;
 pub mod derivation;
 pub mod donation;
+pub mod fastpath;
 pub mod fault;
 pub mod fault_delivery;
 pub mod finalise;

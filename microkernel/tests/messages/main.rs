@@ -1,0 +1,5 @@
+//! Messages between threads as their users see them, and the fast path against the ordinary one.
+
+mod fast_path;
+mod rendezvous;
+mod world;
