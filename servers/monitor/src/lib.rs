@@ -5,6 +5,7 @@
 extern crate alloc;
 
 pub mod bus;
+pub mod device;
 pub mod emulate;
 pub mod entry;
 pub mod event;
