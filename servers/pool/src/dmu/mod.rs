@@ -1,0 +1,300 @@
+//! The DMU: object sets, which are arrays of objects made of blocks.
+//!
+//! An object set is read through its block pointer. Objects are looked up by number and read by byte range or by block;
+//! holes read as zeros. What an object means is the business of the layers above.
+
+mod objset_phys;
+
+use alloc::rc::Rc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+
+pub use objset_phys::{ObjsetPhys, ObjsetType, ZilHeader};
+
+use crate::arc::Buffer;
+use crate::blkptr::{BLKPTR_SIZE, BlockPointer};
+use crate::crypt::DatasetKey;
+use crate::dnode::{DNODE_BLOCK_SIZE, DNODE_SIZE, DnodePhys};
+use crate::error::{Bookmark, Error, Structure};
+use crate::zio::Zio;
+
+/// Number of the object that counts the space of each user. It and the next two are in the object set's own block.
+pub const USERUSED_OBJECT: u64 = u64::MAX;
+/// The same for groups.
+pub const GROUPUSED_OBJECT: u64 = u64::MAX - 1;
+/// The same for projects.
+pub const PROJECTUSED_OBJECT: u64 = u64::MAX - 2;
+
+/// Number of objects in one block of dnodes.
+pub const OBJECTS_PER_BLOCK: u64 = (DNODE_BLOCK_SIZE / DNODE_SIZE) as u64;
+
+/// One object, as it was when it was looked up.
+#[derive(Clone, Debug)]
+pub struct Dnode {
+    /// Its number in the object set.
+    pub number: u64,
+    /// Its description.
+    pub phys: Rc<DnodePhys>,
+}
+
+/// An open object set.
+pub struct Objset {
+    zio: Rc<Zio>,
+    id: u64,
+    phys: RefCell<ObjsetPhys>,
+    key: Option<Rc<DatasetKey>>,
+}
+
+impl Objset {
+    /// Opens the object set that a block pointer leads to. `id` is the data set's object number, 0 for the MOS.
+    ///
+    /// # Errors
+    /// Those of reading its block; `Corrupt` when it is no object set.
+    pub async fn open(
+        zio: Rc<Zio>,
+        id: u64,
+        pointer: &BlockPointer,
+        key: Option<Rc<DatasetKey>>,
+    ) -> Result<Objset, Error> {
+        let phys = if pointer.is_hole() {
+            return Err(Error::Corrupt(Structure::Objset));
+        } else {
+            let block = zio.read(pointer, Bookmark::root(id), None).await?;
+            ObjsetPhys::decode(&block)?
+        };
+        Ok(Objset {
+            zio,
+            id,
+            phys: RefCell::new(phys),
+            key,
+        })
+    }
+
+    /// The data set's object number, 0 for the MOS.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The block layer.
+    pub fn zio(&self) -> &Rc<Zio> {
+        &self.zio
+    }
+
+    /// What the object set is for.
+    pub fn kind(&self) -> ObjsetType {
+        self.phys.borrow().kind
+    }
+
+    /// Where its intent log starts.
+    pub fn zil_header(&self) -> ZilHeader {
+        self.phys.borrow().zil
+    }
+
+    /// The key, when it is encrypted and unlocked.
+    pub fn key(&self) -> Option<&DatasetKey> {
+        self.key.as_deref()
+    }
+
+    /// Looks up an object.
+    ///
+    /// # Errors
+    /// `NotFound` when the number is free or inside a large dnode.
+    pub async fn dnode(&self, number: u64) -> Result<Dnode, Error> {
+        if let Some(phys) = self.accounting_dnode(number) {
+            return phys.map(|phys| Dnode {
+                number,
+                phys: Rc::new(phys),
+            });
+        }
+        let metadnode = self.metadnode();
+        let block = number / OBJECTS_PER_BLOCK;
+        if number == 0 || block > metadnode.phys.max_block {
+            return Err(Error::NotFound);
+        }
+        let data = self
+            .block(&metadnode, block)
+            .await?
+            .ok_or(Error::NotFound)?;
+        let wanted = (number % OBJECTS_PER_BLOCK) as usize * DNODE_SIZE;
+        let mut at = 0;
+        // Slots inside a large dnode look like dnodes but are not, so the block is walked from its start.
+        while at < wanted {
+            at += dnode_size(&data[at..]);
+        }
+        if at != wanted {
+            return Err(Error::NotFound);
+        }
+        let phys = DnodePhys::decode(&data[at..])?.ok_or(Error::NotFound)?;
+        Ok(Dnode {
+            number,
+            phys: Rc::new(phys),
+        })
+    }
+
+    /// The next allocated object number above `after`; `None` at the end.
+    pub async fn next_object(&self, after: u64) -> Result<Option<u64>, Error> {
+        let metadnode = self.metadnode();
+        let mut number = after + 1;
+        while number / OBJECTS_PER_BLOCK <= metadnode.phys.max_block {
+            let block = number / OBJECTS_PER_BLOCK;
+            if let Some(data) = self.block(&metadnode, block).await? {
+                let mut at = 0;
+                while at < data.len() {
+                    let candidate = block * OBJECTS_PER_BLOCK + (at / DNODE_SIZE) as u64;
+                    if candidate >= number && data[at] != 0 {
+                        return Ok(Some(candidate));
+                    }
+                    at += dnode_size(&data[at..]);
+                }
+            }
+            number = (block + 1) * OBJECTS_PER_BLOCK;
+        }
+        Ok(None)
+    }
+
+    /// Reads data of an object; what is beyond its blocks or in holes is zero.
+    pub async fn read(&self, dnode: &Dnode, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let size = dnode.phys.block_size;
+        let mut done = 0;
+        while done < buffer.len() {
+            let at = offset + done as u64;
+            let (block, inside) = (at / size as u64, (at % size as u64) as usize);
+            let part = (size - inside).min(buffer.len() - done);
+            let target = &mut buffer[done..done + part];
+            match self.block(dnode, block).await? {
+                Some(data) => target.copy_from_slice(&data[inside..inside + part]),
+                None => target.fill(0),
+            }
+            done += part;
+        }
+        Ok(())
+    }
+
+    /// [`Objset::read`] into a new vector. `size` comes from trusted places or is bounded by the caller.
+    pub async fn read_vec(
+        &self,
+        dnode: &Dnode,
+        offset: u64,
+        size: usize,
+    ) -> Result<Vec<u8>, Error> {
+        let mut buffer = vec![0; size];
+        self.read(dnode, offset, &mut buffer).await?;
+        Ok(buffer)
+    }
+
+    /// A whole data block; `None` for a hole.
+    pub async fn block(&self, dnode: &Dnode, block: u64) -> Result<Option<Buffer>, Error> {
+        let pointer = self.block_pointer(dnode, block, 0).await?;
+        if pointer.is_hole() {
+            return Ok(None);
+        }
+        let bookmark = Bookmark {
+            objset: self.id,
+            object: dnode.number,
+            level: 0,
+            block,
+        };
+        let data = self
+            .zio
+            .read(&pointer, bookmark, self.key.as_deref())
+            .await?;
+        if data.len() != dnode.phys.block_size {
+            return Err(Error::Corrupt(Structure::Dnode));
+        }
+        Ok(Some(data))
+    }
+
+    /// The pointer to the block of `level` that leads to or is data block `block`.
+    pub async fn block_pointer(
+        &self,
+        dnode: &Dnode,
+        block: u64,
+        level: u8,
+    ) -> Result<BlockPointer, Error> {
+        let phys = &dnode.phys;
+        let mut at_level = phys.levels - 1;
+        let index = phys.ancestor(block, at_level);
+        let Some(mut pointer) = usize::try_from(index)
+            .ok()
+            .and_then(|index| phys.pointers.get(index))
+            .copied()
+        else {
+            return Ok(BlockPointer::HOLE);
+        };
+        while at_level > level && !pointer.is_hole() {
+            check_level(&pointer, at_level)?;
+            let above = phys.ancestor(block, at_level);
+            let bookmark = Bookmark {
+                objset: self.id,
+                object: dnode.number,
+                level: i64::from(at_level),
+                block: above,
+            };
+            let data = self
+                .zio
+                .read(&pointer, bookmark, self.key.as_deref())
+                .await?;
+            at_level -= 1;
+            let slot = phys.ancestor(block, at_level) & ((1 << phys.fanout_shift()) - 1);
+            pointer = BlockPointer::decode(&data, slot as usize * BLKPTR_SIZE)
+                .ok_or(Error::Corrupt(Structure::Dnode))?;
+        }
+        if !pointer.is_hole() {
+            check_level(&pointer, level)?;
+        }
+        Ok(pointer)
+    }
+
+    /// The spill block's bytes, when the object has one.
+    pub async fn spill(&self, dnode: &Dnode) -> Result<Option<Buffer>, Error> {
+        let Some(pointer) = dnode.phys.spill.filter(|pointer| !pointer.is_hole()) else {
+            return Ok(None);
+        };
+        // The spill block has a place of its own outside the data blocks.
+        let bookmark = Bookmark {
+            objset: self.id,
+            object: dnode.number,
+            level: 0,
+            block: u64::MAX,
+        };
+        self.zio
+            .read(&pointer, bookmark, self.key.as_deref())
+            .await
+            .map(Some)
+    }
+
+    fn metadnode(&self) -> Dnode {
+        Dnode {
+            number: 0,
+            phys: self.phys.borrow().metadnode.clone(),
+        }
+    }
+
+    fn accounting_dnode(&self, number: u64) -> Option<Result<DnodePhys, Error>> {
+        let index = u64::MAX.checked_sub(number).filter(|&index| index < 3)?;
+        let phys = self.phys.borrow();
+        Some(
+            phys.accounting[index as usize]
+                .clone()
+                .ok_or(Error::NotFound),
+        )
+    }
+}
+
+/// Bytes of the dnode or free slot at the start of `slots`.
+fn dnode_size(slots: &[u8]) -> usize {
+    if slots[0] == 0 {
+        DNODE_SIZE
+    } else {
+        (usize::from(slots[12]) + 1) * DNODE_SIZE
+    }
+}
+
+fn check_level(pointer: &BlockPointer, level: u8) -> Result<(), Error> {
+    if pointer.level() == level {
+        Ok(())
+    } else {
+        Err(Error::Corrupt(Structure::BlockPointer))
+    }
+}

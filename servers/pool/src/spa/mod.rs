@@ -1,0 +1,143 @@
+//! A pool that was imported: its vdevs, its MOS and what the MOS directory says.
+
+pub mod feature;
+mod import;
+mod mos;
+
+use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
+use alloc::string::String;
+use core::fmt;
+
+pub use import::{Candidate, ImportOptions, PoolState, import, scan};
+
+use crate::block_device::Access;
+use crate::dmu::Objset;
+use crate::error::Error;
+use crate::nvlist::Nvlist;
+use crate::uberblock::Uberblock;
+use crate::vdev::VdevConfig;
+use crate::zio::Zio;
+
+/// Why a pool cannot be imported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImportError {
+    /// The pool's version is older or newer than what is understood.
+    UnsupportedVersion(u64),
+    /// Active features, by guid, without which nothing can be read.
+    UnsupportedFeatures(alloc::vec::Vec<String>),
+    /// Active features, by guid, that allow only a read-only import.
+    ReadOnlyFeatures(alloc::vec::Vec<String>),
+    /// Top-level vdevs, by number, that are missing or lack too many devices.
+    MissingVdevs(alloc::vec::Vec<u64>),
+    /// No uberblock is valid.
+    NoUberblock,
+    /// The devices found are not those that the uberblock was written for.
+    WrongDevices,
+    /// A read-write import needs devices that accept writes.
+    ReadOnlyDevices,
+    /// Reading the pool failed.
+    Pool(Error),
+}
+
+impl From<Error> for ImportError {
+    fn from(error: Error) -> Self {
+        ImportError::Pool(error)
+    }
+}
+
+impl fmt::Display for ImportError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ImportError::UnsupportedVersion(version) => {
+                write!(formatter, "pool version {version} is not supported")
+            }
+            ImportError::UnsupportedFeatures(guids) => {
+                write!(
+                    formatter,
+                    "the pool uses unsupported features: {}",
+                    guids.join(", ")
+                )
+            }
+            ImportError::ReadOnlyFeatures(guids) => write!(
+                formatter,
+                "the pool can only be imported read-only; unsupported features: {}",
+                guids.join(", ")
+            ),
+            ImportError::MissingVdevs(numbers) => {
+                write!(
+                    formatter,
+                    "top-level vdevs are missing or have too few devices: {numbers:?}"
+                )
+            }
+            ImportError::NoUberblock => formatter.write_str("no valid uberblock was found"),
+            ImportError::WrongDevices => formatter.write_str("the devices do not make up the pool"),
+            ImportError::ReadOnlyDevices => {
+                formatter.write_str("a device is read-only; import the pool read-only")
+            }
+            ImportError::Pool(error) => write!(formatter, "{error}"),
+        }
+    }
+}
+
+impl core::error::Error for ImportError {}
+
+/// An imported pool.
+pub struct Spa {
+    name: String,
+    access: Access,
+    config: Nvlist,
+    root: VdevConfig,
+    uberblock: Uberblock,
+    zio: Rc<Zio>,
+    mos: Rc<Objset>,
+    /// The entries of the MOS directory that are single numbers.
+    directory: BTreeMap<String, u64>,
+}
+
+impl Spa {
+    /// The pool's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it was imported for writing.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// The pool's guid.
+    pub fn guid(&self) -> u64 {
+        self.root.guid
+    }
+
+    /// The configuration as the MOS has it.
+    pub fn config(&self) -> &Nvlist {
+        &self.config
+    }
+
+    /// The root of the vdev configuration.
+    pub fn root_vdev(&self) -> &VdevConfig {
+        &self.root
+    }
+
+    /// The uberblock that is the pool's state.
+    pub fn uberblock(&self) -> &Uberblock {
+        &self.uberblock
+    }
+
+    /// The block layer.
+    pub fn zio(&self) -> &Rc<Zio> {
+        &self.zio
+    }
+
+    /// The meta object set.
+    pub fn mos(&self) -> &Rc<Objset> {
+        &self.mos
+    }
+
+    /// A number from the MOS directory.
+    pub fn directory(&self, name: &str) -> Option<u64> {
+        self.directory.get(name).copied()
+    }
+}
