@@ -40,7 +40,10 @@ impl Kernel {
             SyscallError::NotEnoughMemory { bytes_left } => {
                 write_message(tcb, label, &[bytes_left]);
             }
-            SyscallError::FailedLookup { was_source, failure } => {
+            SyscallError::FailedLookup {
+                was_source,
+                failure,
+            } => {
                 let details = FailureWords::new(failure);
                 let words = [u64::from(was_source)];
                 let words = words.iter().chain(details.as_slice()).copied();
@@ -59,5 +62,7 @@ fn write_message_words(tcb: Ref<Tcb>, label: u64, words: impl IntoIterator<Item 
     let buffer = tcb.ipc_buffer(BufferUse::Receive);
     let length = write_words(tcb, buffer, words);
     tcb.registers.rdi.set(0);
-    tcb.registers.rsi.set(MessageInfo::new(label, length, 0).word());
+    tcb.registers
+        .rsi
+        .set(MessageInfo::new(label, length, 0).word());
 }

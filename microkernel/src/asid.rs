@@ -24,7 +24,11 @@ const fn split(asid: Asid) -> (usize, usize) {
 }
 
 fn entry_of(root: &RootCap) -> u64 {
-    let flag = if root.space == MapSpace::Guest { GUEST } else { 0 };
+    let flag = if root.space == MapSpace::Guest {
+        GUEST
+    } else {
+        0
+    };
     root.table.address() as u64 | flag
 }
 
@@ -37,8 +41,7 @@ impl Kernel {
         let entry = pool.entry(index).get();
         let is_guest = entry & GUEST != 0;
         let address = (entry & !GUEST) as usize;
-        (address != 0 && is_guest == (space == MapSpace::Guest))
-            .then(|| Ref::from_address(address))
+        (address != 0 && is_guest == (space == MapSpace::Guest)).then(|| Ref::from_address(address))
     }
 
     /// Whether `root` still is the address space that its identifier names.
@@ -83,7 +86,9 @@ impl Kernel {
             return;
         }
         for index in 0..ASIDS_PER_POOL {
-            let Some(asid) = Asid::new(base + index as u16) else { continue };
+            let Some(asid) = Asid::new(base + index as u16) else {
+                continue;
+            };
             for space in [MapSpace::Virtual, MapSpace::Guest] {
                 if let Some(table) = self.find_root(asid, space) {
                     forget_translations(table, space, asid);

@@ -124,7 +124,11 @@ impl Asid {
     /// From a 12-bit number; `None` for 0.
     #[must_use]
     pub const fn new(number: u16) -> Option<Self> {
-        if number == 0 { None } else { Some(Self(number & 0xfff)) }
+        if number == 0 {
+            None
+        } else {
+            Some(Self(number & 0xfff))
+        }
     }
     /// The number, 1..=4095.
     #[must_use]
@@ -274,27 +278,56 @@ pub enum Cap {
     Untyped(UntypedCap),
     Endpoint(EndpointCap),
     Notification(NotificationCap),
-    Reply { reply: Ref<Reply>, can_grant: bool },
+    Reply {
+        reply: Ref<Reply>,
+        can_grant: bool,
+    },
     CNode(CNodeCap),
-    Thread { tcb: Ref<Tcb> },
-    SchedContext { context: Ref<SchedContext>, size_bits: u8 },
-    SchedControl { node: u8 },
+    Thread {
+        tcb: Ref<Tcb>,
+    },
+    SchedContext {
+        context: Ref<SchedContext>,
+        size_bits: u8,
+    },
+    SchedControl {
+        node: u8,
+    },
     IrqControl,
-    IrqHandler { irq: u8 },
+    IrqHandler {
+        irq: u8,
+    },
     Zombie(ZombieCap),
     Domain,
     Frame(FrameCap),
     Table(TableCap),
     Root(RootCap),
     AsidControl,
-    AsidPool { pool: Ref<AsidPool>, base: u16 },
+    AsidPool {
+        pool: Ref<AsidPool>,
+        base: u16,
+    },
     IoPortControl,
-    IoPort { first: u16, last: u16 },
+    IoPort {
+        first: u16,
+        last: u16,
+    },
     IoSpaceControl,
-    IoSpace { domain: u16, pci: u16 },
-    IoPageTable { table: Ref<IoPageTable>, level: u8, mapping: Option<Mapping> },
-    Vcpu { vcpu: Ref<Vcpu> },
-    Timer { timer: Ref<Timer> },
+    IoSpace {
+        domain: u16,
+        pci: u16,
+    },
+    IoPageTable {
+        table: Ref<IoPageTable>,
+        level: u8,
+        mapping: Option<Mapping>,
+    },
+    Vcpu {
+        vcpu: Ref<Vcpu>,
+    },
+    Timer {
+        timer: Ref<Timer>,
+    },
 }
 
 /// Type numbers of the packed form. Only this module and the fast path use them.
@@ -351,12 +384,17 @@ const fn field(word: u64, shift: u32, bits: u32) -> u64 {
 
 /// Bits 0..11 asid, 12..47 address >> 12.
 fn pack_mapping(mapping: Option<Mapping>) -> u64 {
-    mapping.map_or(0, |m| u64::from(m.asid.number()) | (m.address & 0xffff_ffff_f000))
+    mapping.map_or(0, |m| {
+        u64::from(m.asid.number()) | (m.address & 0xffff_ffff_f000)
+    })
 }
 
 fn mapping(word: u64) -> Option<Mapping> {
     let asid = Asid::new(field(word, 0, 12) as u16)?;
-    Some(Mapping { asid, address: word & 0xffff_ffff_f000 })
+    Some(Mapping {
+        asid,
+        address: word & 0xffff_ffff_f000,
+    })
 }
 
 fn space(word: u64) -> MapSpace {
@@ -437,11 +475,14 @@ impl RawCap {
                 badge: w1,
                 rights: self.rights(),
             }),
-            tag::REPLY => {
-                Cap::Reply { reply: Ref::from_address(at), can_grant: field(w0, 6, 1) == 1 }
-            }
+            tag::REPLY => Cap::Reply {
+                reply: Ref::from_address(at),
+                can_grant: field(w0, 6, 1) == 1,
+            },
             tag::CNODE => self.cnode().map_or(Cap::Null, Cap::CNode),
-            tag::THREAD => Cap::Thread { tcb: Ref::from_address(at) },
+            tag::THREAD => Cap::Thread {
+                tcb: Ref::from_address(at),
+            },
             tag::SCHED_CONTEXT => Cap::SchedContext {
                 context: Ref::from_address(at),
                 size_bits: field(w0, 6, 6) as u8,
@@ -487,18 +528,31 @@ impl RawCap {
                 asid: Asid::new(w1 as u16),
             }),
             tag::ASID_CONTROL => Cap::AsidControl,
-            tag::ASID_POOL => Cap::AsidPool { pool: Ref::from_address(at), base: w1 as u16 },
+            tag::ASID_POOL => Cap::AsidPool {
+                pool: Ref::from_address(at),
+                base: w1 as u16,
+            },
             tag::IO_PORT_CONTROL => Cap::IoPortControl,
-            tag::IO_PORT => Cap::IoPort { first: w1 as u16, last: (w1 >> 16) as u16 },
+            tag::IO_PORT => Cap::IoPort {
+                first: w1 as u16,
+                last: (w1 >> 16) as u16,
+            },
             tag::IO_SPACE_CONTROL => Cap::IoSpaceControl,
-            tag::IO_SPACE => Cap::IoSpace { domain: w1 as u16, pci: (w1 >> 16) as u16 },
+            tag::IO_SPACE => Cap::IoSpace {
+                domain: w1 as u16,
+                pci: (w1 >> 16) as u16,
+            },
             tag::IO_PAGE_TABLE => Cap::IoPageTable {
                 table: Ref::from_address(at),
                 level: field(w0, 6, 3) as u8,
                 mapping: mapping(w1),
             },
-            tag::VCPU => Cap::Vcpu { vcpu: Ref::from_address(at) },
-            tag::TIMER => Cap::Timer { timer: Ref::from_address(at) },
+            tag::VCPU => Cap::Vcpu {
+                vcpu: Ref::from_address(at),
+            },
+            tag::TIMER => Cap::Timer {
+                timer: Ref::from_address(at),
+            },
             _ => Cap::Null,
         }
     }
@@ -522,12 +576,18 @@ impl Cap {
                 let fields = u64::from(u.size_bits) | u64::from(u.device) << 6;
                 raw(tag::UNTYPED, fields, u.base, u.watermark)
             }
-            Cap::Endpoint(e) => {
-                raw(tag::ENDPOINT, e.rights.bits(), e.endpoint.address(), e.badge)
-            }
-            Cap::Notification(n) => {
-                raw(tag::NOTIFICATION, n.rights.bits(), n.notification.address(), n.badge)
-            }
+            Cap::Endpoint(e) => raw(
+                tag::ENDPOINT,
+                e.rights.bits(),
+                e.endpoint.address(),
+                e.badge,
+            ),
+            Cap::Notification(n) => raw(
+                tag::NOTIFICATION,
+                n.rights.bits(),
+                n.notification.address(),
+                n.badge,
+            ),
             Cap::Reply { reply, can_grant } => {
                 raw(tag::REPLY, u64::from(can_grant), reply.address(), 0)
             }
@@ -536,9 +596,12 @@ impl Cap {
                 raw(tag::CNODE, u64::from(c.radix), c.slots.address(), w1)
             }
             Cap::Thread { tcb } => raw(tag::THREAD, 0, tcb.address(), 0),
-            Cap::SchedContext { context, size_bits } => {
-                raw(tag::SCHED_CONTEXT, u64::from(size_bits), context.address(), 0)
-            }
+            Cap::SchedContext { context, size_bits } => raw(
+                tag::SCHED_CONTEXT,
+                u64::from(size_bits),
+                context.address(),
+                0,
+            ),
             Cap::SchedControl { node } => raw(tag::SCHED_CONTROL, 0, 0, u64::from(node)),
             Cap::IrqControl => raw(tag::IRQ_CONTROL, 0, 0, 0),
             Cap::IrqHandler { irq } => raw(tag::IRQ_HANDLER, 0, 0, u64::from(irq)),
@@ -566,27 +629,40 @@ impl Cap {
             }
             Cap::Table(t) => {
                 let fields = table_fields(t.level, t.space);
-                raw(tag::TABLE, fields, t.table.address(), pack_mapping(t.mapping))
+                raw(
+                    tag::TABLE,
+                    fields,
+                    t.table.address(),
+                    pack_mapping(t.mapping),
+                )
             }
             Cap::Root(r) => {
                 let asid = r.asid.map_or(0, |a| u64::from(a.number()));
                 raw(tag::ROOT, (r.space as u64) << 5, r.table.address(), asid)
             }
             Cap::AsidControl => raw(tag::ASID_CONTROL, 0, 0, 0),
-            Cap::AsidPool { pool, base } => {
-                raw(tag::ASID_POOL, 0, pool.address(), u64::from(base))
-            }
+            Cap::AsidPool { pool, base } => raw(tag::ASID_POOL, 0, pool.address(), u64::from(base)),
             Cap::IoPortControl => raw(tag::IO_PORT_CONTROL, 0, 0, 0),
             Cap::IoPort { first, last } => {
                 raw(tag::IO_PORT, 0, 0, u64::from(first) | u64::from(last) << 16)
             }
             Cap::IoSpaceControl => raw(tag::IO_SPACE_CONTROL, 0, 0, 0),
-            Cap::IoSpace { domain, pci } => {
-                raw(tag::IO_SPACE, 0, 0, u64::from(domain) | u64::from(pci) << 16)
-            }
-            Cap::IoPageTable { table, level, mapping } => {
-                raw(tag::IO_PAGE_TABLE, u64::from(level), table.address(), pack_mapping(mapping))
-            }
+            Cap::IoSpace { domain, pci } => raw(
+                tag::IO_SPACE,
+                0,
+                0,
+                u64::from(domain) | u64::from(pci) << 16,
+            ),
+            Cap::IoPageTable {
+                table,
+                level,
+                mapping,
+            } => raw(
+                tag::IO_PAGE_TABLE,
+                u64::from(level),
+                table.address(),
+                pack_mapping(mapping),
+            ),
             Cap::Vcpu { vcpu } => raw(tag::VCPU, 0, vcpu.address(), 0),
             Cap::Timer { timer } => raw(tag::TIMER, 0, timer.address(), 0),
             _ => RawCap::NULL,

@@ -78,7 +78,9 @@ impl Kernel {
         let Ok(crate::cap::Cap::Thread { tcb: named }) = lookup::lookup_cap(tcb, address) else {
             return;
         };
-        let Some(buffer) = tcb.ipc_buffer(BufferUse::Send) else { return };
+        let Some(buffer) = tcb.ipc_buffer(BufferUse::Send) else {
+            return;
+        };
         let mut name = [0; NAME_BYTES];
         for (index, byte) in name.iter_mut().enumerate().take(NAME_BYTES - 1) {
             *byte = buffer.word(1 + index / 8).get().to_le_bytes()[index % 8];
@@ -94,10 +96,15 @@ impl Kernel {
             let current = node.current();
             let state = current.state.get();
             let priority = current.priority.get();
-            print(format_args!("runs {current:?} {state:?} priority {priority}\n"));
+            print(format_args!(
+                "runs {current:?} {state:?} priority {priority}\n"
+            ));
             for queue in node.ready.iter().flat_map(|r| &r.queues) {
                 for tcb in queue.iter() {
-                    print(format_args!("ready {tcb:?} priority {}\n", tcb.priority.get()));
+                    print(format_args!(
+                        "ready {tcb:?} priority {}\n",
+                        tcb.priority.get()
+                    ));
                 }
             }
         }

@@ -10,7 +10,7 @@ mod copy;
 mod relation;
 
 pub use copy::{Badges, derive_cap, mask_frame_rights, mask_rights, update_data};
-pub use relation::{extent, same_object, same_region};
+pub use relation::{Extent, extent, same_object, same_region};
 
 use crate::cap::Cap;
 use crate::fault::SyscallError;

@@ -113,7 +113,9 @@ impl Kernel {
         if !can_donate || callee.sched_context.get().is_some() {
             return;
         }
-        let Some(context) = caller.sched_context.get() else { return };
+        let Some(context) = caller.sched_context.get() else {
+            return;
+        };
         let below = context.reply.replace(Some(reply));
         if let Some(below) = below {
             below.sched_context.set(None);
@@ -146,7 +148,9 @@ impl Kernel {
 
     /// The call of `caller` ends without an answer; a donated context stays where it is.
     pub fn abandon_call(&self, caller: Ref<Tcb>) {
-        let Some(reply) = caller.reply.get() else { return };
+        let Some(reply) = caller.reply.get() else {
+            return;
+        };
         if let Some(context) = reply.sched_context.take() {
             context.reply.set(None);
         }
@@ -161,17 +165,17 @@ impl Kernel {
     }
 
     /// An answered thread runs if its budget allows, else it waits or its handler hears of it.
-    pub(crate) fn resume_answered(
-        &self,
-        tcb: Ref<Tcb>,
-        context: Ref<SchedContext>,
-        fault: Fault,
-    ) {
+    pub(crate) fn resume_answered(&self, tcb: Ref<Tcb>, context: Ref<SchedContext>, fault: Fault) {
         let clock = self.clock();
         if context.is_ready(&clock) && context.is_sufficient(0, &clock) {
             self.possible_switch_to(tcb);
         } else if has_timeout_handler(tcb) && !matches!(fault, Fault::Timeout { .. }) {
-            self.handle_timeout(tcb, Fault::Timeout { badge: context.badge.get() });
+            self.handle_timeout(
+                tcb,
+                Fault::Timeout {
+                    badge: context.badge.get(),
+                },
+            );
         } else {
             self.postpone(context);
         }
@@ -184,7 +188,9 @@ impl Kernel {
 
     /// `tcb` runs again: it is told what the context that it yielded to has used.
     pub fn complete_yield_to(&self, tcb: Ref<Tcb>) {
-        let Some(context) = tcb.yield_to.take() else { return };
+        let Some(context) = tcb.yield_to.take() else {
+            return;
+        };
         context.yield_from.set(None);
         let consumed = self.take_consumed_us(context);
         self.write_answer(tcb, &Answer::words(&[consumed]));

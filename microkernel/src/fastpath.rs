@@ -139,7 +139,10 @@ impl Kernel {
 
         tcb.sched_context.set(None);
         tcb.state.set(ThreadState::BlockedOnReceive);
-        tcb.blocking.set(Blocking { endpoint: Some(endpoint), ..Blocking::NONE });
+        tcb.blocking.set(Blocking {
+            endpoint: Some(endpoint),
+            ..Blocking::NONE
+        });
         tcb.reply.set(Some(reply));
         reply.tcb.set(Some(tcb));
         endpoint.queue.insert_by_priority(tcb);
@@ -171,7 +174,9 @@ const fn is_callable(rights: Rights) -> bool {
 
 #[inline(always)]
 fn is_highest(node: &Node, priority: u8) -> bool {
-    node.ready[usize::from(node.domain.get())].highest().is_none_or(|h| priority >= h)
+    node.ready[usize::from(node.domain.get())]
+        .highest()
+        .is_none_or(|h| priority >= h)
 }
 
 /// Whether a receive of `tcb` can ignore its bound notification.
@@ -187,7 +192,11 @@ fn has_quiet_notification(tcb: Ref<Tcb>) -> bool {
 #[inline(always)]
 fn deliver(from: Ref<Tcb>, to: Ref<Tcb>, badge: u64, info: u64) {
     let length = (info & SHAPE_MASK) as usize;
-    let registers = from.registers.message().into_iter().zip(to.registers.message());
+    let registers = from
+        .registers
+        .message()
+        .into_iter()
+        .zip(to.registers.message());
     for (from, to) in registers.take(length) {
         to.set(from.get());
     }

@@ -34,16 +34,29 @@ impl FailureWords {
     #[must_use]
     pub const fn new(failure: LookupFailure) -> Self {
         match failure {
-            LookupFailure::InvalidRoot => Self { words: [1, 0, 0, 0], length: 1 },
-            LookupFailure::MissingCapability { bits_left } => {
-                Self { words: [2, bits_left as u64, 0, 0], length: 2 }
-            }
-            LookupFailure::DepthMismatch { bits_left, bits_found } => {
-                Self { words: [3, bits_left as u64, bits_found as u64, 0], length: 3 }
-            }
-            LookupFailure::GuardMismatch { bits_left, guard_found, guard_bits } => {
-                Self { words: [4, bits_left as u64, guard_found, guard_bits as u64], length: 4 }
-            }
+            LookupFailure::InvalidRoot => Self {
+                words: [1, 0, 0, 0],
+                length: 1,
+            },
+            LookupFailure::MissingCapability { bits_left } => Self {
+                words: [2, bits_left as u64, 0, 0],
+                length: 2,
+            },
+            LookupFailure::DepthMismatch {
+                bits_left,
+                bits_found,
+            } => Self {
+                words: [3, bits_left as u64, bits_found as u64, 0],
+                length: 3,
+            },
+            LookupFailure::GuardMismatch {
+                bits_left,
+                guard_found,
+                guard_bits,
+            } => Self {
+                words: [4, bits_left as u64, guard_found, guard_bits as u64],
+                length: 4,
+            },
         }
     }
 
@@ -106,9 +119,15 @@ impl Kernel {
     }
 
     fn send_fault(&self, tcb: Ref<Tcb>, fault: Fault, slot: TcbSlot, can_donate: bool) -> bool {
-        let Cap::Endpoint(cap) = tcb.slot(slot).cap() else { return false };
+        let Cap::Endpoint(cap) = tcb.slot(slot).cap() else {
+            return false;
+        };
         tcb.fault.set(fault);
-        let how = Sending { patience: Patience::Blocking, is_call: false, can_donate };
+        let how = Sending {
+            patience: Patience::Blocking,
+            is_call: false,
+            can_donate,
+        };
         self.send_ipc(tcb, cap, how);
         true
     }
@@ -125,7 +144,11 @@ impl Kernel {
         let put = |words: &[u64]| write_words(receiver, buffer, words.iter().copied());
         let (label, length) = match sender.fault.get() {
             Fault::Null => (FaultLabel::NullFault, 0),
-            Fault::Capability { address, in_receive_phase, failure } => {
+            Fault::Capability {
+                address,
+                in_receive_phase,
+                failure,
+            } => {
                 let details = FailureWords::new(failure);
                 let head = [ip, address, in_receive_phase];
                 let words = head.iter().chain(details.as_slice()).copied();
@@ -135,7 +158,10 @@ impl Kernel {
                 let general = syscall_registers(r).map(Cell::get);
                 let tail = [ip, r.rsp.get(), r.rflags.get(), number];
                 let words = general.into_iter().chain(tail);
-                (FaultLabel::UnknownSyscall, write_words(receiver, buffer, words))
+                (
+                    FaultLabel::UnknownSyscall,
+                    write_words(receiver, buffer, words),
+                )
             }
             Fault::UserException { number, code } => (
                 FaultLabel::UserException,
@@ -144,19 +170,16 @@ impl Kernel {
             Fault::Timeout { badge } => {
                 (FaultLabel::Timeout, self.write_timeout(sender, badge, put))
             }
-            Fault::VirtualMemory { address, code, is_fetch } => {
-                (FaultLabel::VmFault, put(&[ip, address, is_fetch, code]))
-            }
+            Fault::VirtualMemory {
+                address,
+                code,
+                is_fetch,
+            } => (FaultLabel::VmFault, put(&[ip, address, is_fetch, code])),
         };
         MessageInfo::new(label.number(), length, 0)
     }
 
-    fn write_timeout(
-        &self,
-        sender: Ref<Tcb>,
-        badge: u64,
-        put: impl Fn(&[u64]) -> usize,
-    ) -> usize {
+    fn write_timeout(&self, sender: Ref<Tcb>, badge: u64, put: impl Fn(&[u64]) -> usize) -> usize {
         match sender.sched_context.get() {
             Some(context) => put(&[badge, self.take_consumed_us(context)]),
             None => put(&[badge]),
@@ -181,7 +204,10 @@ impl Kernel {
         };
         match tcb.fault.get() {
             Fault::UnknownSyscall { .. } => {
-                general.into_iter().chain([ip, &r.rsp, &r.rflags]).for_each(&mut take);
+                general
+                    .into_iter()
+                    .chain([ip, &r.rsp, &r.rflags])
+                    .for_each(&mut take);
             }
             Fault::UserException { .. } => {
                 [ip, &r.rsp, &r.rflags].into_iter().for_each(&mut take);
@@ -193,6 +219,10 @@ impl Kernel {
             _ => return ThreadState::Restart,
         }
         r.rflags.set(sanitised_flags(r.rflags.get()));
-        if info.label() == 0 { ThreadState::Restart } else { ThreadState::Inactive }
+        if info.label() == 0 {
+            ThreadState::Restart
+        } else {
+            ThreadState::Inactive
+        }
     }
 }

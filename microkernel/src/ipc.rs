@@ -1,7 +1,7 @@
 //! Synchronous messages: send and receive on endpoints, and the transfer between two threads.
 
-use sel4_sys::message::{EXTRA_CAPS, REGISTER_WORDS};
 use sel4_sys::MessageInfo;
+use sel4_sys::message::{EXTRA_CAPS, REGISTER_WORDS};
 
 use crate::cap::{Cap, EndpointCap, Rights};
 use crate::derivation;
@@ -47,7 +47,9 @@ pub fn extra_slots(
     info: MessageInfo,
 ) -> Result<ExtraSlots, (u64, LookupFailure)> {
     let mut slots = [None; EXTRA_CAPS];
-    let Some(buffer) = buffer else { return Ok(slots) };
+    let Some(buffer) = buffer else {
+        return Ok(slots);
+    };
     for (index, slot) in slots.iter_mut().enumerate().take(info.extra_caps()) {
         let address = buffer.word(CAPS_WORD + index).get();
         *slot = Some(lookup::lookup_slot(tcb, address).map_err(|failure| (address, failure))?);
@@ -140,7 +142,10 @@ impl Kernel {
         reply: Option<Ref<Reply>>,
     ) {
         receiver.state.set(ThreadState::BlockedOnReceive);
-        receiver.blocking.set(Blocking { endpoint: Some(endpoint), ..Blocking::NONE });
+        receiver.blocking.set(Blocking {
+            endpoint: Some(endpoint),
+            ..Blocking::NONE
+        });
         receiver.reply.set(reply);
         self.notice_state(receiver);
         if let Some(reply) = reply {
@@ -184,7 +189,9 @@ impl Kernel {
 
     /// Answers the call that waits in `reply` with the message of `sender`.
     pub fn answer(&self, sender: Ref<Tcb>, reply: Ref<Reply>, rights: Rights) {
-        let Some(receiver) = reply.tcb.get() else { return };
+        let Some(receiver) = reply.tcb.get() else {
+            return;
+        };
         if receiver.state.get() != ThreadState::BlockedOnReply {
             return;
         }
@@ -242,9 +249,7 @@ impl Kernel {
         };
         let length = copy_message(sender, send_buffer, receiver, receive_buffer, info.length());
         let (moved, unwrapped) = match receive_buffer {
-            Some(buffer) if slots[0].is_some() => {
-                transfer_caps(slots, endpoint, receiver, buffer)
-            }
+            Some(buffer) if slots[0].is_some() => transfer_caps(slots, endpoint, receiver, buffer),
             _ => (0, 0),
         };
         MessageInfo::new(info.label(), length, moved).with_caps_unwrapped(unwrapped)
@@ -357,7 +362,9 @@ fn transfer_caps(
     let mut destination = lookup::receive_slot(receiver, buffer);
     let mut unwrapped = 0;
     for (index, slot) in slots.into_iter().enumerate() {
-        let Some(slot) = slot else { return (index, unwrapped) };
+        let Some(slot) = slot else {
+            return (index, unwrapped);
+        };
         match slot.cap() {
             Cap::Endpoint(e) if Some(e.endpoint) == endpoint => {
                 buffer.word(CAPS_WORD + index).set(e.badge);
@@ -368,7 +375,9 @@ fn transfer_caps(
                     Ok(derived) if !derived.is_null() => derived,
                     _ => return (index, unwrapped),
                 };
-                let Some(target) = destination.take() else { return (index, unwrapped) };
+                let Some(target) = destination.take() else {
+                    return (index, unwrapped);
+                };
                 derivation::insert(derived, slot, target);
             }
         }

@@ -179,8 +179,12 @@ impl Kernel {
             irq_slots: [const { Slot::empty() }; NUM_IRQS],
             irq_states: [const { Cell::new(IrqState::Inactive) }; NUM_IRQS],
             io_ports: [const { Cell::new(0) }; 1024],
-            domain_schedule: [const { Cell::new(DomainTurn { domain: 0, duration: 0 }) };
-                DOMAIN_SCHEDULE_LENGTH],
+            domain_schedule: [const {
+                Cell::new(DomainTurn {
+                    domain: 0,
+                    duration: 0,
+                })
+            }; DOMAIN_SCHEDULE_LENGTH],
             domain_start: Cell::new(0),
             ticks_per_us: Cell::new(1),
             wcet_ticks: Cell::new(0),

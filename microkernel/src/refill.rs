@@ -26,7 +26,10 @@ struct Amount {
 }
 
 fn read(refill: Ref<Refill>) -> Amount {
-    Amount { time: refill.time.get(), amount: refill.amount.get() }
+    Amount {
+        time: refill.time.get(),
+        amount: refill.amount.get(),
+    }
 }
 
 fn write(refill: Ref<Refill>, value: Amount) {
@@ -47,7 +50,11 @@ impl Ref<SchedContext> {
     }
 
     fn index_after(self, index: u32) -> u32 {
-        if index + 1 == self.refill_max.get() { 0 } else { index + 1 }
+        if index + 1 == self.refill_max.get() {
+            0
+        } else {
+            index + 1
+        }
     }
 
     fn is_single(self) -> bool {
@@ -56,7 +63,11 @@ impl Ref<SchedContext> {
 
     fn refill_count(self) -> u32 {
         let (head, tail) = (self.refill_head.get(), self.refill_tail.get());
-        if head <= tail { tail - head + 1 } else { tail + 1 + self.refill_max.get() - head }
+        if head <= tail {
+            tail - head + 1
+        } else {
+            tail + 1 + self.refill_max.get() - head
+        }
     }
 
     fn is_full(self) -> bool {
@@ -65,12 +76,14 @@ impl Ref<SchedContext> {
 
     fn pop_head(self) -> Amount {
         let head = read(self.head());
-        self.refill_head.set(self.index_after(self.refill_head.get()));
+        self.refill_head
+            .set(self.index_after(self.refill_head.get()));
         head
     }
 
     fn push_tail(self, value: Amount) {
-        self.refill_tail.set(self.index_after(self.refill_tail.get()));
+        self.refill_tail
+            .set(self.index_after(self.refill_tail.get()));
         write(self.tail(), value);
     }
 
@@ -100,13 +113,22 @@ impl Ref<SchedContext> {
         self.refill_head.set(0);
         self.refill_tail.set(0);
         self.refill_max.set(max_refills);
-        write(self.head(), Amount { time: clock.now, amount: budget });
+        write(
+            self.head(),
+            Amount {
+                time: clock.now,
+                amount: budget,
+            },
+        );
         self.add_round_robin_tail();
     }
 
     fn add_round_robin_tail(self) {
         if self.is_round_robin() {
-            self.push_tail(Amount { time: self.head().time.get(), amount: 0 });
+            self.push_tail(Amount {
+                time: self.head().time.get(),
+                amount: 0,
+            });
         }
     }
 
@@ -125,7 +147,10 @@ impl Ref<SchedContext> {
             self.head().amount.set(budget);
             self.add_round_robin_tail();
         } else {
-            self.push_tail(Amount { time: head.time + period, amount: budget - head.amount });
+            self.push_tail(Amount {
+                time: head.time + period,
+                amount: budget - head.amount,
+            });
         }
     }
 
@@ -153,7 +178,10 @@ impl Ref<SchedContext> {
             if head.amount > usage || head.time >= clock.max_release_time {
                 return usage;
             }
-            let later = Amount { time: head.time + self.period.get(), ..head };
+            let later = Amount {
+                time: head.time + self.period.get(),
+                ..head
+            };
             if self.is_single() {
                 write(self.head(), later);
             } else {
@@ -169,8 +197,17 @@ impl Ref<SchedContext> {
         let rest = self.charge_whole_heads(usage, clock);
         let head = read(self.head());
         if rest > 0 && head.time < clock.max_release_time {
-            write(self.head(), Amount { time: head.time + rest, amount: head.amount - rest });
-            self.schedule_used(Amount { time: head.time + self.period.get(), amount: rest });
+            write(
+                self.head(),
+                Amount {
+                    time: head.time + rest,
+                    amount: head.amount - rest,
+                },
+            );
+            self.schedule_used(Amount {
+                time: head.time + self.period.get(),
+                amount: rest,
+            });
         }
         while self.head().amount.get() < clock.min_budget && !self.is_single() {
             let head = self.pop_head();
@@ -210,7 +247,13 @@ impl Ref<SchedContext> {
                 break;
             }
             self.pop_head();
-            write(self.head(), Amount { time: head.time, amount: next.amount + head.amount });
+            write(
+                self.head(),
+                Amount {
+                    time: head.time,
+                    amount: next.amount + head.amount,
+                },
+            );
         }
         true
     }
@@ -221,10 +264,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const CLOCK: Clock = Clock { now: 1000, min_budget: 20, max_release_time: u64::MAX / 2 };
+    const CLOCK: Clock = Clock {
+        now: 1000,
+        min_budget: 20,
+        max_release_time: u64::MAX / 2,
+    };
 
     fn context() -> Ref<SchedContext> {
-        let memory: &'static mut [[u64; 4]; 32] = std::boxed::Box::leak(std::boxed::Box::new([[0; 4]; 32]));
+        let memory: &'static mut [[u64; 4]; 32] =
+            std::boxed::Box::leak(std::boxed::Box::new([[0; 4]; 32]));
         let address = memory.as_ptr() as usize;
         Ref::from_address(address.next_multiple_of(32))
     }
@@ -244,8 +292,20 @@ mod tests {
         let c = context();
         c.configure_new(4, 100, 500, &CLOCK);
         c.charge(40, &CLOCK);
-        assert_eq!(read(c.head()), Amount { time: 1040, amount: 60 });
-        assert_eq!(read(c.tail()), Amount { time: 1500, amount: 40 });
+        assert_eq!(
+            read(c.head()),
+            Amount {
+                time: 1040,
+                amount: 60
+            }
+        );
+        assert_eq!(
+            read(c.tail()),
+            Amount {
+                time: 1500,
+                amount: 40
+            }
+        );
     }
 
     #[test]

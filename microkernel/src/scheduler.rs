@@ -130,11 +130,16 @@ impl Kernel {
 
     /// Puts `tcb`, which is in no queue, among those that wait for their budget.
     pub fn release_enqueue(&self, tcb: Ref<Tcb>) {
-        let Some(context) = tcb.sched_context.get() else { return };
+        let Some(context) = tcb.sched_context.get() else {
+            return;
+        };
         let time = context.head().time.get();
         let node = self.node_of(tcb);
         node.release.insert_behind(tcb, |other| {
-            other.sched_context.get().is_some_and(|c| c.head().time.get() <= time)
+            other
+                .sched_context
+                .get()
+                .is_some_and(|c| c.head().time.get() <= time)
         });
         tcb.in_release_queue.set(true);
         if node.release.head.get() == Some(tcb) {
@@ -188,9 +193,7 @@ impl Kernel {
             return;
         }
         let node = self.node();
-        if tcb.domain.get() != node.domain.get()
-            || usize::from(tcb.node.get()) != arch::node_id()
-        {
+        if tcb.domain.get() != node.domain.get() || usize::from(tcb.node.get()) != arch::node_id() {
             self.ready_enqueue(tcb);
         } else if node.action.get() == SchedulerAction::ResumeCurrent {
             node.action.set(SchedulerAction::SwitchTo(tcb));
@@ -242,8 +245,8 @@ impl Kernel {
         let SchedulerAction::SwitchTo(candidate) = node.action.get() else {
             return self.choose_new_thread(node);
         };
-        let current_loses = node.idle.get() != Some(current)
-            && candidate.priority.get() >= current.priority.get();
+        let current_loses =
+            node.idle.get() != Some(current) && candidate.priority.get() >= current.priority.get();
         if !current_loses && !Self::is_highest(node, candidate.priority.get()) {
             self.ready_enqueue(candidate);
             self.choose_new_thread(node);

@@ -71,7 +71,10 @@ impl Kernel {
             self.unblock_context(tcb.sched_context.get());
         } else if patience == Patience::Blocking {
             tcb.state.set(ThreadState::BlockedOnNotification);
-            tcb.blocking.set(Blocking { notification: Some(notification), ..Blocking::NONE });
+            tcb.blocking.set(Blocking {
+                notification: Some(notification),
+                ..Blocking::NONE
+            });
             self.notice_state(tcb);
             notification.queue.insert_by_priority(tcb);
             self.return_sched_context(notification, tcb);
@@ -82,7 +85,9 @@ impl Kernel {
 
     /// A receive on an endpoint finds the bound notification active.
     pub fn complete_signal(&self, notification: Ref<Notification>, tcb: Ref<Tcb>) {
-        let Some(badge) = notification.take() else { return };
+        let Some(badge) = notification.take() else {
+            return;
+        };
         tcb.registers.rdi.set(badge);
         self.lend_sched_context(notification, tcb);
         if tcb.sched_context.get() == notification.sched_context.get() {

@@ -22,19 +22,35 @@ struct Invocation {
 }
 
 const SEND: Invocation = Invocation {
-    sending: Sending { patience: Patience::Blocking, is_call: false, can_donate: false },
+    sending: Sending {
+        patience: Patience::Blocking,
+        is_call: false,
+        can_donate: false,
+    },
     is_first_phase: false,
 };
 const NB_SEND: Invocation = Invocation {
-    sending: Sending { patience: Patience::NonBlocking, is_call: false, can_donate: false },
+    sending: Sending {
+        patience: Patience::NonBlocking,
+        is_call: false,
+        can_donate: false,
+    },
     is_first_phase: false,
 };
 const CALL: Invocation = Invocation {
-    sending: Sending { patience: Patience::Blocking, is_call: true, can_donate: true },
+    sending: Sending {
+        patience: Patience::Blocking,
+        is_call: true,
+        can_donate: true,
+    },
     is_first_phase: false,
 };
 const FIRST_PHASE: Invocation = Invocation {
-    sending: Sending { patience: Patience::NonBlocking, is_call: false, can_donate: true },
+    sending: Sending {
+        patience: Patience::NonBlocking,
+        is_call: false,
+        can_donate: true,
+    },
     is_first_phase: true,
 };
 
@@ -111,7 +127,11 @@ impl Kernel {
 
     /// A page fault in user mode.
     pub fn handle_page_fault(&self, address: u64, code: u64, is_fetch: u64) {
-        self.fault_with_budget(Fault::VirtualMemory { address, code, is_fetch });
+        self.fault_with_budget(Fault::VirtualMemory {
+            address,
+            code,
+            is_fetch,
+        });
     }
 
     /// A device interrupt. `arch` acknowledges it at the controller afterwards.
@@ -151,7 +171,9 @@ impl Kernel {
     /// Gives up the rest of the current slice.
     fn yield_budget(&self) {
         let node = self.node();
-        let Some(context) = node.current_context.get() else { return };
+        let Some(context) = node.current_context.get() else {
+            return;
+        };
         let consumed = context.consumed.get() + node.consumed.get();
         self.charge_budget(context.head().amount.get(), EndOfSlice::Quiet);
         context.consumed.set(consumed);
@@ -173,7 +195,11 @@ impl Kernel {
             Ok(found) => found,
             Err((address, failure)) => {
                 if how.sending.patience == Patience::Blocking {
-                    let fault = Fault::Capability { address, in_receive_phase: 0, failure };
+                    let fault = Fault::Capability {
+                        address,
+                        in_receive_phase: 0,
+                        failure,
+                    };
                     self.handle_fault(tcb, fault);
                 }
                 return Phase::Done;
@@ -183,8 +209,14 @@ impl Kernel {
         if buffer.is_none() {
             length = length.min(sel4_sys::message::REGISTER_WORDS);
         }
-        let arguments =
-            Arguments { label: info.label(), length: length as u64, slot, extra, tcb, buffer };
+        let arguments = Arguments {
+            label: info.label(),
+            length: length as u64,
+            slot,
+            extra,
+            tcb,
+            buffer,
+        };
         let is_call = how.sending.is_call;
         match self.perform(&arguments, how) {
             Ok(answer) => self.finish(tcb, &answer, is_call),
@@ -231,7 +263,11 @@ impl Kernel {
             Cap::Endpoint(e) => self.send_ipc(tcb, e, how.sending),
             Cap::Notification(n) => self.signal(n.notification, n.badge),
             Cap::Reply { reply, can_grant } => {
-                let rights = if can_grant { Rights::GRANT } else { Rights::NONE };
+                let rights = if can_grant {
+                    Rights::GRANT
+                } else {
+                    Rights::NONE
+                };
                 self.answer(tcb, reply, rights);
             }
             _ => return invocation::perform(self, cap, arguments),
@@ -243,7 +279,14 @@ impl Kernel {
         let address = tcb.registers.rdi.get();
         let received = self.try_receive(tcb, address, patience, reply_object);
         if let Err((address, failure)) = received {
-            self.handle_fault(tcb, Fault::Capability { address, in_receive_phase: 1, failure });
+            self.handle_fault(
+                tcb,
+                Fault::Capability {
+                    address,
+                    in_receive_phase: 1,
+                    failure,
+                },
+            );
         }
     }
 
@@ -255,9 +298,8 @@ impl Kernel {
         reply_object: ReplyObject,
     ) -> Result<(), (u64, LookupFailure)> {
         let missing = LookupFailure::MissingCapability { bits_left: 0 };
-        let look_up = |address| {
-            lookup::lookup_cap(tcb, address).map_err(|failure| (address, failure))
-        };
+        let look_up =
+            |address| lookup::lookup_cap(tcb, address).map_err(|failure| (address, failure));
         match look_up(address)? {
             Cap::Endpoint(e) if e.rights.contains(Rights::READ) => {
                 let reply = if reply_object == ReplyObject::Named {
@@ -274,7 +316,10 @@ impl Kernel {
             }
             Cap::Notification(n)
                 if n.rights.contains(Rights::READ)
-                    && n.notification.bound_tcb.get().is_none_or(|bound| bound == tcb) =>
+                    && n.notification
+                        .bound_tcb
+                        .get()
+                        .is_none_or(|bound| bound == tcb) =>
             {
                 self.wait(tcb, n.notification, patience);
                 Ok(())
@@ -285,11 +330,10 @@ impl Kernel {
 
     /// The root table and identifier of the address space in `slot`, if a thread can run in it.
     #[must_use]
-    pub fn valid_address_space(
-        &self,
-        slot: Ref<Slot>,
-    ) -> Option<(Ref<crate::store::Table>, u16)> {
-        let Cap::Root(root) = slot.cap() else { return None };
+    pub fn valid_address_space(&self, slot: Ref<Slot>) -> Option<(Ref<crate::store::Table>, u16)> {
+        let Cap::Root(root) = slot.cap() else {
+            return None;
+        };
         if root.space != crate::cap::MapSpace::Virtual {
             return None;
         }

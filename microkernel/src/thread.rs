@@ -9,7 +9,10 @@ impl Kernel {
     pub fn suspend(&self, tcb: Ref<Tcb>) {
         self.stall(tcb);
         self.cancel_ipc(tcb);
-        if matches!(tcb.state.get(), ThreadState::Running | ThreadState::RunningVm) {
+        if matches!(
+            tcb.state.get(),
+            ThreadState::Running | ThreadState::RunningVm
+        ) {
             tcb.restart_ip.set(tcb.registers.rip.get());
         }
         self.ready_dequeue(tcb);

@@ -28,7 +28,10 @@ impl Kernel {
     pub fn set_clock(&self, ticks_per_us: u64) {
         self.ticks_per_us.set(ticks_per_us.max(1));
         self.wcet_ticks.set(KERNEL_WCET_US * ticks_per_us.max(1));
-        self.domain_schedule[0].set(DomainTurn { domain: 0, duration: ENDLESS_TURN });
+        self.domain_schedule[0].set(DomainTurn {
+            domain: 0,
+            duration: ENDLESS_TURN,
+        });
     }
 
     /// Microseconds as ticks; too large ones saturate.
@@ -69,7 +72,11 @@ impl Kernel {
     /// Begins a kernel entry on this CPU, after the lock was taken.
     pub fn enter(&self) -> Entry {
         self.update_timestamp();
-        if self.node().stalled.replace(false) { Entry::Void } else { Entry::Proceed }
+        if self.node().stalled.replace(false) {
+            Entry::Void
+        } else {
+            Entry::Proceed
+        }
     }
 
     /// Ends a kernel entry: afterwards this CPU runs `node().current()`.
@@ -95,7 +102,9 @@ impl Kernel {
     pub fn commit_time(&self) {
         let node = self.node();
         let used = node.consumed.replace(0);
-        let Some(context) = node.current_context.get() else { return };
+        let Some(context) = node.current_context.get() else {
+            return;
+        };
         if !context.is_active() || node.idle_context.get() == Some(context) {
             return;
         }
@@ -112,7 +121,9 @@ impl Kernel {
     /// Whether the current thread has budget for this entry. If not, its slice ends here.
     pub fn check_budget(&self) -> bool {
         let node = self.node();
-        let Some(context) = node.current_context.get() else { return true };
+        let Some(context) = node.current_context.get() else {
+            return true;
+        };
         if node.idle_context.get() == Some(context) {
             return node.domain_time.get() != 0;
         }
@@ -161,12 +172,19 @@ impl Kernel {
     }
 
     fn end_timeslice(&self, current: Ref<Tcb>, end: EndOfSlice) {
-        let Some(context) = current.sched_context.get() else { return };
+        let Some(context) = current.sched_context.get() else {
+            return;
+        };
         let faults = end == EndOfSlice::MayFault
             && !context.is_round_robin()
             && has_timeout_handler(current);
         if faults {
-            self.handle_timeout(current, Fault::Timeout { badge: context.badge.get() });
+            self.handle_timeout(
+                current,
+                Fault::Timeout {
+                    badge: context.badge.get(),
+                },
+            );
         } else if context.is_ready(&self.clock()) && context.is_sufficient(0, &self.clock()) {
             self.ready_append(current);
         } else {
@@ -252,8 +270,8 @@ impl Kernel {
     /// Goes to the next turn of the domain schedule.
     pub(crate) fn next_domain(&self, node: &Node) {
         let next = node.domain_index.get() + 1;
-        let ended = next >= DOMAIN_SCHEDULE_LENGTH
-            || self.domain_schedule[next].get().duration == 0;
+        let ended =
+            next >= DOMAIN_SCHEDULE_LENGTH || self.domain_schedule[next].get().duration == 0;
         let index = if ended { self.domain_start.get() } else { next };
         let turn = self.domain_schedule[index].get();
         node.domain_index.set(index);

@@ -101,16 +101,24 @@ pub fn find(root: Ref<Table>, address: u64, bits: u8) -> Result<Position, Lookup
 
 /// As `find`, as the error of an invocation.
 pub fn find_for(root: Ref<Table>, address: u64, bits: u8) -> Result<Position, SyscallError> {
-    find(root, address, bits)
-        .map_err(|failure| SyscallError::FailedLookup { was_source: false, failure })
+    find(root, address, bits).map_err(|failure| SyscallError::FailedLookup {
+        was_source: false,
+        failure,
+    })
 }
 
 impl Kernel {
     /// Takes the frame out of the space that it is mapped in through this capability.
     pub fn unmap_frame(&self, frame: FrameCap) {
-        let Some(Mapping { asid, address }) = frame.mapping else { return };
-        let Some(root) = self.find_root(asid, frame.space) else { return };
-        let Ok(at) = find(root, address, frame.size.bits()) else { return };
+        let Some(Mapping { asid, address }) = frame.mapping else {
+            return;
+        };
+        let Some(root) = self.find_root(asid, frame.space) else {
+            return;
+        };
+        let Ok(at) = find(root, address, frame.size.bits()) else {
+            return;
+        };
         let is_ours = at.is_used()
             && at.is_leaf()
             && at.frame_address() == arch::physical_address(frame.base);
@@ -127,9 +135,15 @@ impl Kernel {
 
     /// Takes the table out of the space that it is mapped in.
     pub fn unmap_table(&self, cap: TableCap) {
-        let Some(Mapping { asid, address }) = cap.mapping else { return };
-        let Some(root) = self.find_root(asid, cap.space) else { return };
-        let Ok(at) = find(root, address, cap.level.span_bits()) else { return };
+        let Some(Mapping { asid, address }) = cap.mapping else {
+            return;
+        };
+        let Some(root) = self.find_root(asid, cap.space) else {
+            return;
+        };
+        let Ok(at) = find(root, address, cap.level.span_bits()) else {
+            return;
+        };
         let is_ours = at.is_used()
             && !at.is_leaf()
             && at.entry().get() & entry::ADDRESS == arch::physical_address(cap.table.address());

@@ -30,7 +30,10 @@ fn root_task() -> Vec<u8> {
     put(52, &64u16.to_le_bytes());
     put(54, &56u16.to_le_bytes());
     put(56, &2u16.to_le_bytes());
-    let segments = [(5u32, 0x1000u64, 0x40_0000u64, 0x20u64, 0x20u64), (6, 0x2000, 0x40_1000, 8, 0x2008)];
+    let segments = [
+        (5u32, 0x1000u64, 0x40_0000u64, 0x20u64, 0x20u64),
+        (6, 0x2000, 0x40_1000, 8, 0x2008),
+    ];
     for (index, (flags, offset, address, in_file, in_memory)) in segments.into_iter().enumerate() {
         let at = 64 + index * 56;
         put(at, &1u32.to_le_bytes());
@@ -49,7 +52,10 @@ fn machine_with(file: &[u8]) -> Machine {
     let start = arena() as u64;
     let module = start + ARENA as u64 - (1 << 20);
     microkernel::store::copy_to(module as usize, file);
-    let range = |start, length| PhysicalRange { start, end: start + length };
+    let range = |start, length| PhysicalRange {
+        start,
+        end: start + length,
+    };
     Machine {
         ram: heapless::Vec::from_slice(&[range(start, ARENA as u64)]).unwrap(),
         kernel: range(start + 0x10000, 0x10000),
@@ -68,7 +74,8 @@ fn booted() -> &'static Kernel {
 }
 
 fn word_at(kernel: &Kernel, address: u64) -> u64 {
-    let root = kernel.valid_address_space(kernel.current().slot(microkernel::object::TcbSlot::VSpace));
+    let root =
+        kernel.valid_address_space(kernel.current().slot(microkernel::object::TcbSlot::VSpace));
     let at = vspace::find(root.unwrap().0, address, 12).unwrap();
     let page = arch::kernel_address(at.entry().get() & vspace::entry::ADDRESS);
     let table = microkernel::store::Ref::<microkernel::store::Table>::from_address(page);
@@ -78,7 +85,9 @@ fn word_at(kernel: &Kernel, address: u64) -> u64 {
 /// One system call of the root task; label and first word of the answer.
 fn call(kernel: &Kernel, cap: u64, label: InvocationLabel, words: &[u64]) -> (u64, u64) {
     let tcb = kernel.current();
-    let buffer = tcb.ipc_buffer(microkernel::object::BufferUse::Send).unwrap();
+    let buffer = tcb
+        .ipc_buffer(microkernel::object::BufferUse::Send)
+        .unwrap();
     for (index, word) in words.iter().enumerate() {
         match tcb.registers.message().get(index) {
             Some(register) => register.set(*word),
@@ -86,7 +95,9 @@ fn call(kernel: &Kernel, cap: u64, label: InvocationLabel, words: &[u64]) -> (u6
         }
     }
     tcb.registers.rdi.set(cap);
-    tcb.registers.rsi.set(MessageInfo::new(label.number(), words.len(), 0).word());
+    tcb.registers
+        .rsi
+        .set(MessageInfo::new(label.number(), words.len(), 0).word());
     kernel.enter();
     kernel.handle_syscall(Syscall::Call.number());
     kernel.leave();
@@ -100,7 +111,10 @@ fn the_root_task_runs_with_its_image_loaded() {
     let tcb = kernel.current();
     assert_eq!(tcb.state.get(), ThreadState::Running);
     assert_eq!(tcb.registers.rip.get(), ENTRY);
-    assert_eq!(word_at(kernel, 0x40_0010), u64::from_le_bytes(*b"code\0\0\0\0"));
+    assert_eq!(
+        word_at(kernel, 0x40_0010),
+        u64::from_le_bytes(*b"code\0\0\0\0")
+    );
     assert_eq!(word_at(kernel, 0x40_1000), u64::from_le_bytes(*b"data1234"));
     assert_eq!(word_at(kernel, 0x40_3000), 0);
 }
@@ -117,7 +131,10 @@ fn boot_info_stands_behind_the_image_and_lists_memory_once() {
     let mut total = 0u128;
     for index in 0..untyped.1 - untyped.0 {
         let at = info + 184 + index * 16;
-        let (bits, device) = (word_at(kernel, at + 8) & 0xff, word_at(kernel, at + 8) >> 8 & 1);
+        let (bits, device) = (
+            word_at(kernel, at + 8) & 0xff,
+            word_at(kernel, at + 8) >> 8 & 1,
+        );
         total += 1 << bits;
         if device == 0 {
             memory += 1u64 << bits;
@@ -130,8 +147,14 @@ fn boot_info_stands_behind_the_image_and_lists_memory_once() {
 #[test]
 fn text_is_not_writable_and_data_not_executable() {
     let kernel = booted();
-    let root = kernel.valid_address_space(kernel.current().slot(microkernel::object::TcbSlot::VSpace));
-    let entry = |address| vspace::find(root.unwrap().0, address, 12).unwrap().entry().get();
+    let root =
+        kernel.valid_address_space(kernel.current().slot(microkernel::object::TcbSlot::VSpace));
+    let entry = |address| {
+        vspace::find(root.unwrap().0, address, 12)
+            .unwrap()
+            .entry()
+            .get()
+    };
     assert_eq!(entry(0x40_0000) & vspace::entry::WRITE, 0);
     assert_eq!(entry(0x40_0000) & vspace::entry::EXECUTE_NEVER, 0);
     assert_ne!(entry(0x40_1000) & vspace::entry::WRITE, 0);
@@ -145,16 +168,23 @@ fn the_root_task_makes_an_endpoint_from_untyped() {
     let empty = word_at(kernel, info + 40);
     let last_untyped = word_at(kernel, info + 176) - 1;
     let tcb = kernel.current();
-    let buffer = tcb.ipc_buffer(microkernel::object::BufferUse::Send).unwrap();
+    let buffer = tcb
+        .ipc_buffer(microkernel::object::BufferUse::Send)
+        .unwrap();
     buffer.word(122).set(2);
-    for (index, word) in [ObjectType::Endpoint.number(), 0, 0, 0, empty, 1].into_iter().enumerate() {
+    for (index, word) in [ObjectType::Endpoint.number(), 0, 0, 0, empty, 1]
+        .into_iter()
+        .enumerate()
+    {
         match tcb.registers.message().get(index) {
             Some(register) => register.set(word),
             None => buffer.word(1 + index).set(word),
         }
     }
     tcb.registers.rdi.set(last_untyped);
-    tcb.registers.rsi.set(MessageInfo::new(InvocationLabel::UntypedRetype.number(), 6, 1).word());
+    tcb.registers
+        .rsi
+        .set(MessageInfo::new(InvocationLabel::UntypedRetype.number(), 6, 1).word());
     kernel.enter();
     kernel.handle_syscall(Syscall::Call.number());
     kernel.leave();

@@ -56,7 +56,10 @@ impl PageWriter {
     /// seL4's memory map record always has its full size.
     fn memory_map(&mut self, machine: &Machine) {
         const ENTRY_BYTES: usize = 24;
-        self.header(ExtraRecord::X86MemoryMap, 4 + MEMORY_MAP_ENTRIES * ENTRY_BYTES);
+        self.header(
+            ExtraRecord::X86MemoryMap,
+            4 + MEMORY_MAP_ENTRIES * ENTRY_BYTES,
+        );
         let entries = machine.memory_map.len().min(MEMORY_MAP_ENTRIES);
         self.bytes(&((entries * ENTRY_BYTES) as u32).to_le_bytes());
         for index in 0..MEMORY_MAP_ENTRIES {
@@ -140,8 +143,14 @@ pub fn write(page: Ref<Table>, contents: &Contents<'_>) {
     word(offset_of!(BootInfo, io_page_table_levels), NO_IOMMU);
     word(offset_of!(BootInfo, ipc_buffer), contents.ipc_buffer);
     region(offset_of!(BootInfo, empty), contents.empty);
-    region(offset_of!(BootInfo, user_image_frames), contents.user_image_frames);
-    region(offset_of!(BootInfo, user_image_paging), contents.user_image_paging);
+    region(
+        offset_of!(BootInfo, user_image_frames),
+        contents.user_image_frames,
+    );
+    region(
+        offset_of!(BootInfo, user_image_paging),
+        contents.user_image_paging,
+    );
     region(offset_of!(BootInfo, extra_pages), contents.extra_pages);
     word(
         offset_of!(BootInfo, cnode_size_bits),
@@ -152,6 +161,9 @@ pub fn write(page: Ref<Table>, contents: &Contents<'_>) {
     for (index, untyped) in contents.untypeds.iter().enumerate() {
         let at = offset_of!(BootInfo, untyped_list) + index * 16;
         word(at, untyped.paddr);
-        word(at + 8, u64::from(untyped.size_bits) | u64::from(untyped.is_device) << 8);
+        word(
+            at + 8,
+            u64::from(untyped.size_bits) | u64::from(untyped.is_device) << 8,
+        );
     }
 }

@@ -53,7 +53,12 @@ impl<'a> Image<'a> {
         if file.ehdr.e_type != ET_EXEC || file.ehdr.e_machine != EM_X86_64 {
             return Err(BootError::BadImage("not a static x86-64 executable"));
         }
-        let mut image = Self { file, bytes, start: u64::MAX, end: 0 };
+        let mut image = Self {
+            file,
+            bytes,
+            start: u64::MAX,
+            end: 0,
+        };
         let (mut start, mut end) = (u64::MAX, 0);
         for segment in image.segments() {
             let segment = segment?;
@@ -78,19 +83,30 @@ impl<'a> Image<'a> {
 
     fn segments(&self) -> impl Iterator<Item = Result<Segment<'a>, BootError>> + '_ {
         let headers = self.file.segments().into_iter().flatten();
-        headers.filter(|h| h.p_type == PT_LOAD && h.p_memsz > 0).map(|h| {
-            let bad = BootError::BadImage("a segment lies outside the file or the address space");
-            let end = h.p_vaddr.checked_add(h.p_memsz).filter(|end| *end < USER_TOP / 2);
-            let file_end = h.p_offset.checked_add(h.p_filesz);
-            match (end, file_end) {
-                (Some(end), Some(file_end)) if h.p_filesz <= h.p_memsz => {
-                    let content = self.bytes.get(h.p_offset as usize..file_end as usize);
-                    let content = content.ok_or(bad)?;
-                    Ok(Segment { address: h.p_vaddr, end, content, flags: h.p_flags })
+        headers
+            .filter(|h| h.p_type == PT_LOAD && h.p_memsz > 0)
+            .map(|h| {
+                let bad =
+                    BootError::BadImage("a segment lies outside the file or the address space");
+                let end = h
+                    .p_vaddr
+                    .checked_add(h.p_memsz)
+                    .filter(|end| *end < USER_TOP / 2);
+                let file_end = h.p_offset.checked_add(h.p_filesz);
+                match (end, file_end) {
+                    (Some(end), Some(file_end)) if h.p_filesz <= h.p_memsz => {
+                        let content = self.bytes.get(h.p_offset as usize..file_end as usize);
+                        let content = content.ok_or(bad)?;
+                        Ok(Segment {
+                            address: h.p_vaddr,
+                            end,
+                            content,
+                            flags: h.p_flags,
+                        })
+                    }
+                    _ => Err(bad),
                 }
-                _ => Err(bad),
-            }
-        })
+            })
     }
 
     /// Fills the cleared page for user address `page` at a kernel address, and says how it is used.

@@ -45,8 +45,14 @@ impl RangeList {
         if range.is_empty() {
             return Ok(());
         }
-        let place = self.0.iter().position(|r| r.start > range.start).unwrap_or(self.0.len());
-        self.0.insert(place, range).map_err(|_| BootError::TooManyRanges)
+        let place = self
+            .0
+            .iter()
+            .position(|r| r.start > range.start)
+            .unwrap_or(self.0.len());
+        self.0
+            .insert(place, range)
+            .map_err(|_| BootError::TooManyRanges)
     }
 
     /// Takes `hole` out of every range.
@@ -57,8 +63,14 @@ impl RangeList {
         let old = core::mem::take(&mut self.0);
         for range in old {
             if range.overlaps(hole) {
-                self.add(PhysicalRange { start: range.start, end: hole.start.min(range.end) })?;
-                self.add(PhysicalRange { start: hole.end.max(range.start), end: range.end })?;
+                self.add(PhysicalRange {
+                    start: range.start,
+                    end: hole.start.min(range.end),
+                })?;
+                self.add(PhysicalRange {
+                    start: hole.end.max(range.start),
+                    end: range.end,
+                })?;
             } else {
                 self.add(range)?;
             }
@@ -71,7 +83,10 @@ impl RangeList {
     /// # Errors
     /// `TooManyRanges`.
     pub fn complement(&self) -> Result<Self, BootError> {
-        let mut rest = Self::new(&[PhysicalRange { start: 0, end: PHYSICAL_TOP }])?;
+        let mut rest = Self::new(&[PhysicalRange {
+            start: 0,
+            end: PHYSICAL_TOP,
+        }])?;
         for range in self.iter() {
             rest.remove(range)?;
         }
@@ -80,7 +95,10 @@ impl RangeList {
 
     /// The ranges cut into aligned powers of two, as (address, size bits), by rising address.
     pub fn blocks(&self) -> impl Iterator<Item = (u64, u8)> + '_ {
-        self.iter().flat_map(|range| Blocks { at: range.start, end: range.end })
+        self.iter().flat_map(|range| Blocks {
+            at: range.start,
+            end: range.end,
+        })
     }
 }
 
@@ -93,8 +111,14 @@ struct Blocks {
 impl Iterator for Blocks {
     type Item = (u64, u8);
     fn next(&mut self) -> Option<(u64, u8)> {
-        let left = self.end.checked_sub(self.at).filter(|left| *left >= 1 << PAGE_BITS)?;
-        let bits = left.ilog2().min(self.at.trailing_zeros()).min(u32::from(MAX_UNTYPED_BITS));
+        let left = self
+            .end
+            .checked_sub(self.at)
+            .filter(|left| *left >= 1 << PAGE_BITS)?;
+        let bits = left
+            .ilog2()
+            .min(self.at.trailing_zeros())
+            .min(u32::from(MAX_UNTYPED_BITS));
         let block = (self.at, bits as u8);
         self.at += 1 << bits;
         Some(block)
@@ -118,7 +142,10 @@ impl FreeMemory {
         for module in &machine.modules {
             free.remove(page_aligned(*module))?;
         }
-        Ok(Self { free, used: RangeList::default() })
+        Ok(Self {
+            free,
+            used: RangeList::default(),
+        })
     }
 
     /// Cleared memory of 2^`bits` bytes, aligned to its size; its kernel address.
@@ -133,7 +160,10 @@ impl FreeMemory {
             .map(|range| range.start.next_multiple_of(size))
             .zip(self.free.iter())
             .find(|(start, range)| start.checked_add(size).is_some_and(|end| end <= range.end))
-            .map(|(start, _)| PhysicalRange { start, end: start + size })
+            .map(|(start, _)| PhysicalRange {
+                start,
+                end: start + size,
+            })
             .ok_or(BootError::NotEnoughMemory)?;
         self.free.remove(range)?;
         self.used.add(range)?;
@@ -175,7 +205,11 @@ impl FreeMemory {
         let memory = self.free.blocks().map(|block| (block, false));
         for ((paddr, size_bits), is_device) in devices.chain(memory) {
             // A full list loses the smallest kind of block: what comes last, single pages.
-            let _ = list.push(UntypedRegion { paddr, size_bits, is_device });
+            let _ = list.push(UntypedRegion {
+                paddr,
+                size_bits,
+                is_device,
+            });
         }
         Ok(list)
     }

@@ -57,13 +57,7 @@ pub fn boot(kernel: &Kernel, machine: &Machine) -> Result<(), BootError> {
     root_task::build(kernel, machine, memory)
 }
 
-fn make_idle(
-    kernel: &Kernel,
-    node: &Node,
-    number: u8,
-    tcb: Ref<Tcb>,
-    context: Ref<SchedContext>,
-) {
+fn make_idle(kernel: &Kernel, node: &Node, number: u8, tcb: Ref<Tcb>, context: Ref<SchedContext>) {
     context.configure_new(MIN_REFILLS as u32, kernel.min_budget(), 0, &kernel.clock());
     context.node.set(number);
     context.tcb.set(Some(tcb));

@@ -72,7 +72,10 @@ pub fn build(kernel: &Kernel, machine: &Machine, memory: FreeMemory) -> Result<(
         extra_length: records.written() as u64,
         nodes: machine.nodes as u64,
         ipc_buffer,
-        empty: SlotRegion { start: builder.next_slot, end: 1 << ROOT_CNODE_SIZE_BITS },
+        empty: SlotRegion {
+            start: builder.next_slot,
+            end: 1 << ROOT_CNODE_SIZE_BITS,
+        },
         user_image_frames,
         user_image_paging,
         extra_pages,
@@ -94,14 +97,24 @@ impl<'a> Builder<'a> {
         let pool = Ref::from_address(memory.allocate(PAGE_BITS)?);
         let table: Ref<Table> = Ref::from_address(memory.allocate(PAGE_BITS)?);
         arch::copy_kernel_mappings(table);
-        let root = RootCap { table, space: MapSpace::Virtual, asid: Asid::new(ROOT_ASID) };
+        let root = RootCap {
+            table,
+            space: MapSpace::Virtual,
+            asid: Asid::new(ROOT_ASID),
+        };
         kernel.asid_pools[0].set(Some(pool));
         if let Some(asid) = root.asid {
             kernel.assign_asid(pool, asid, &root);
         }
         let cnode = Ref::from_address(cnode_address);
-        let builder =
-            Self { kernel, machine, memory, cnode, next_slot: FIRST_FREE_SLOT, root };
+        let builder = Self {
+            kernel,
+            machine,
+            memory,
+            cnode,
+            next_slot: FIRST_FREE_SLOT,
+            root,
+        };
         builder.put(InitialSlot::CNode, builder.cnode_cap());
         builder.put(InitialSlot::VSpace, Cap::Root(root));
         builder.put(InitialSlot::AsidPool, Cap::AsidPool { pool, base: 0 });
@@ -135,7 +148,10 @@ impl<'a> Builder<'a> {
     }
 
     fn region_from(&self, start: u64) -> SlotRegion {
-        SlotRegion { start, end: self.next_slot }
+        SlotRegion {
+            start,
+            end: self.next_slot,
+        }
     }
 
     fn make_sched_controls(&mut self) -> Result<SlotRegion, BootError> {
@@ -149,7 +165,11 @@ impl<'a> Builder<'a> {
     /// Makes every paging structure between two addresses.
     fn make_paging(&mut self, start: u64, end: u64) -> Result<SlotRegion, BootError> {
         let first = self.next_slot;
-        let levels = [TableLevel::Pdpt, TableLevel::PageDirectory, TableLevel::PageTable];
+        let levels = [
+            TableLevel::Pdpt,
+            TableLevel::PageDirectory,
+            TableLevel::PageTable,
+        ];
         for level in levels {
             let span = 1u64 << level.span_bits();
             let mut address = start & !(span - 1);
@@ -166,9 +186,15 @@ impl<'a> Builder<'a> {
         let at = vspace::find(self.root.table, address, level.span_bits())
             .map_err(|_| BootError::BadImage("paging structures are missing"))?;
         let physical = arch::physical_address(table.address());
-        at.entry().set(physical | entry::PRESENT | entry::WRITE | entry::USER);
+        at.entry()
+            .set(physical | entry::PRESENT | entry::WRITE | entry::USER);
         let mapping = self.mapping(address);
-        self.put_next(Cap::Table(TableCap { table, level, space: MapSpace::Virtual, mapping }))
+        self.put_next(Cap::Table(TableCap {
+            table,
+            level,
+            space: MapSpace::Virtual,
+            mapping,
+        }))
     }
 
     fn mapping(&self, address: u64) -> Option<Mapping> {
@@ -179,7 +205,11 @@ impl<'a> Builder<'a> {
         let at = vspace::find(self.root.table, address, PAGE_BITS)
             .map_err(|_| BootError::BadImage("paging structures are missing"))?;
         let write = if usage.write { entry::WRITE } else { 0 };
-        let execute_never = if usage.execute { 0 } else { arch::execute_never() };
+        let execute_never = if usage.execute {
+            0
+        } else {
+            arch::execute_never()
+        };
         at.entry().set(
             arch::physical_address(page) | entry::PRESENT | entry::USER | write | execute_never,
         );
@@ -200,7 +230,14 @@ impl<'a> Builder<'a> {
         address: u64,
     ) -> Result<Ref<Table>, BootError> {
         let page = self.memory.allocate(PAGE_BITS)?;
-        let cap = self.map_page(page, address, PageUse { execute: false, write: true })?;
+        let cap = self.map_page(
+            page,
+            address,
+            PageUse {
+                execute: false,
+                write: true,
+            },
+        )?;
         match slot {
             Some(slot) => self.put(slot, cap),
             None => self.put_next(cap)?,
@@ -226,7 +263,10 @@ impl<'a> Builder<'a> {
         let context = new_context(&mut self.memory)?;
         self.put(InitialSlot::Tcb, Cap::Thread { tcb });
         let size_bits = SchedContext::MIN_SIZE_BITS;
-        self.put(InitialSlot::SchedContext, Cap::SchedContext { context, size_bits });
+        self.put(
+            InitialSlot::SchedContext,
+            Cap::SchedContext { context, size_bits },
+        );
 
         let slice = self.kernel.us_to_ticks(BOOT_THREAD_TIME_SLICE_US);
         context.configure_new(MIN_REFILLS as u32, slice, 0, &self.kernel.clock());
@@ -268,10 +308,15 @@ impl<'a> Builder<'a> {
 
 fn put_original(slot: Ref<Slot>, cap: Cap) {
     slot.set_cap(cap);
-    slot.set_flags(DerivationFlags { revocable: true, first_badged: true });
+    slot.set_flags(DerivationFlags {
+        revocable: true,
+        first_badged: true,
+    });
 }
 
 /// A scheduling context of the smallest size.
 pub fn new_context(memory: &mut FreeMemory) -> Result<Ref<SchedContext>, BootError> {
-    Ok(Ref::from_address(memory.allocate(SchedContext::MIN_SIZE_BITS)?))
+    Ok(Ref::from_address(
+        memory.allocate(SchedContext::MIN_SIZE_BITS)?,
+    ))
 }

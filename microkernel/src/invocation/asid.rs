@@ -26,7 +26,10 @@ pub fn invoke_control(kernel: &Kernel, arguments: &Arguments) -> Outcome {
     let root_slot = arguments.extra_slot(1)?;
     let parent = arguments.extra_slot(0)?;
     let (depth, index) = (arguments.word(1)?, arguments.word(0)?);
-    let free = kernel.asid_pools.iter().position(|pool| pool.get().is_none());
+    let free = kernel
+        .asid_pools
+        .iter()
+        .position(|pool| pool.get().is_none());
     let number = free.ok_or(SyscallError::DeleteFirst)?;
     let untyped = pool_memory(parent)?;
     derivation::ensure_no_children(parent)?;
@@ -68,7 +71,10 @@ pub fn invoke_pool(
         _ => return Err(SyscallError::InvalidCapability(1).into()),
     };
     let asid = free_in(kernel, pool, base)?;
-    let assigned = RootCap { asid: Some(asid), ..root };
+    let assigned = RootCap {
+        asid: Some(asid),
+        ..root
+    };
     slot.set_cap(Cap::Root(assigned));
     kernel.assign_asid(pool, asid, &assigned);
     Ok(Answer::empty())
@@ -77,8 +83,13 @@ pub fn invoke_pool(
 fn free_in(kernel: &Kernel, pool: Ref<AsidPool>, base: u16) -> Result<Asid, SyscallError> {
     let failure = LookupFailure::InvalidRoot;
     match kernel.asid_pools[usize::from(base) / ASIDS_PER_POOL].get() {
-        None => Err(SyscallError::FailedLookup { was_source: false, failure }),
+        None => Err(SyscallError::FailedLookup {
+            was_source: false,
+            failure,
+        }),
         Some(current) if current != pool => Err(SyscallError::InvalidCapability(0)),
-        Some(_) => kernel.free_asid(pool, base).ok_or(SyscallError::DeleteFirst),
+        Some(_) => kernel
+            .free_asid(pool, base)
+            .ok_or(SyscallError::DeleteFirst),
     }
 }

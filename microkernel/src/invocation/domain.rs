@@ -41,7 +41,10 @@ fn decode(kernel: &Kernel, arguments: &Arguments) -> Result<Invocation, SyscallE
             let Cap::Thread { tcb } = arguments.extra_slot(0)?.cap() else {
                 return Err(SyscallError::InvalidArgument(1));
             };
-            Ok(Invocation::Set { tcb, domain: domain as u8 })
+            Ok(Invocation::Set {
+                tcb,
+                domain: domain as u8,
+            })
         }
         Ok(Label::DomainScheduleConfigure) => decode_configure(kernel, arguments),
         Ok(Label::DomainScheduleSetStart) => {
@@ -53,16 +56,15 @@ fn decode(kernel: &Kernel, arguments: &Arguments) -> Result<Invocation, SyscallE
             if kernel.domain_schedule[index as usize].get().duration == 0 {
                 return Err(SyscallError::InvalidArgument(0));
             }
-            Ok(Invocation::SetStart { index: index as usize })
+            Ok(Invocation::SetStart {
+                index: index as usize,
+            })
         }
         _ => Err(SyscallError::IllegalOperation),
     }
 }
 
-fn decode_configure(
-    kernel: &Kernel,
-    arguments: &Arguments,
-) -> Result<Invocation, SyscallError> {
+fn decode_configure(kernel: &Kernel, arguments: &Arguments) -> Result<Invocation, SyscallError> {
     let duration = arguments.word(2)?;
     let (index, domain) = (arguments.word(0)?, arguments.word(1)? & 0xff);
     // The last entry stays an end marker.
@@ -71,7 +73,10 @@ fn decode_configure(
         return Err(SyscallError::RangeError { min: 0, max: last });
     }
     if domain as usize >= NUM_DOMAINS {
-        return Err(SyscallError::RangeError { min: 0, max: NUM_DOMAINS as u64 - 1 });
+        return Err(SyscallError::RangeError {
+            min: 0,
+            max: NUM_DOMAINS as u64 - 1,
+        });
     }
     if duration > MAX_DURATION {
         return Err(SyscallError::InvalidArgument(2));
@@ -82,8 +87,14 @@ fn decode_configure(
     if duration == 0 && index as usize == kernel.domain_start.get() {
         return Err(SyscallError::InvalidArgument(2));
     }
-    let turn = DomainTurn { domain: domain as u8, duration };
-    Ok(Invocation::Configure { index: index as usize, turn })
+    let turn = DomainTurn {
+        domain: domain as u8,
+        duration,
+    };
+    Ok(Invocation::Configure {
+        index: index as usize,
+        turn,
+    })
 }
 
 fn perform(kernel: &Kernel, invocation: Invocation) {
@@ -102,7 +113,12 @@ fn perform(kernel: &Kernel, invocation: Invocation) {
         Invocation::Configure { index, turn } => kernel.domain_schedule[index].set(turn),
         Invocation::SetStart { index } => {
             kernel.domain_start.set(index);
-            for (number, node) in kernel.nodes.iter().enumerate().take(kernel.node_count.get()) {
+            for (number, node) in kernel
+                .nodes
+                .iter()
+                .enumerate()
+                .take(kernel.node_count.get())
+            {
                 node.domain_time.set(0);
                 // The end marker: the next turn is the first of the new schedule.
                 node.domain_index.set(DOMAIN_SCHEDULE_LENGTH - 2);

@@ -43,12 +43,13 @@ pub fn invoke(kernel: &Kernel, frame: FrameCap, arguments: &Arguments) -> Outcom
         }
         Ok(Label::X86PageUnmap) => {
             kernel.unmap_frame(frame);
-            arguments.slot.set_cap(Cap::Frame(FrameCap { mapping: None, ..frame }));
+            arguments.slot.set_cap(Cap::Frame(FrameCap {
+                mapping: None,
+                ..frame
+            }));
             Ok(Answer::empty())
         }
-        Ok(Label::X86PageGetAddress) => {
-            Ok(Answer::words(&[arch::physical_address(frame.base)]))
-        }
+        Ok(Label::X86PageGetAddress) => Ok(Answer::words(&[arch::physical_address(frame.base)])),
         _ => Err(SyscallError::IllegalOperation.into()),
     }
 }
@@ -79,18 +80,26 @@ fn decode_map(
         _ => page_entry(&frame, rights, attributes),
     };
     let mapping = Some(Mapping { asid, address });
-    let cap = FrameCap { space, mapping, ..frame };
-    Ok(Map { at, value, cap, root: root.table, asid, address })
+    let cap = FrameCap {
+        space,
+        mapping,
+        ..frame
+    };
+    Ok(Map {
+        at,
+        value,
+        cap,
+        root: root.table,
+        asid,
+        address,
+    })
 }
 
 /// The root in `slot` and its identifier.
 ///
 /// # Errors
 /// `InvalidCapability(1)` if it is no root of a `space` with an identifier.
-pub fn assigned_root(
-    slot: Ref<Slot>,
-    space: MapSpace,
-) -> Result<(RootCap, Asid), SyscallError> {
+pub fn assigned_root(slot: Ref<Slot>, space: MapSpace) -> Result<(RootCap, Asid), SyscallError> {
     match slot.cap() {
         Cap::Root(root) if root.space == space => match root.asid {
             Some(asid) => Ok((root, asid)),
@@ -105,7 +114,10 @@ pub fn assigned_root(
 /// # Errors
 /// `FailedLookup` if the identifier names nothing, `InvalidCapability(1)` if another root.
 pub fn check_current(kernel: &Kernel, root: &RootCap) -> Result<(), SyscallError> {
-    match root.asid.and_then(|asid| kernel.find_root(asid, root.space)) {
+    match root
+        .asid
+        .and_then(|asid| kernel.find_root(asid, root.space))
+    {
         Some(table) if table == root.table => Ok(()),
         Some(_) => Err(SyscallError::InvalidCapability(1)),
         None => Err(SyscallError::FailedLookup {
@@ -128,7 +140,11 @@ fn check_place(
         Some(mapping) if mapping.address != address => Err(SyscallError::InvalidArgument(0)),
         Some(_) => Ok(()),
         None => {
-            let top = if space == MapSpace::Guest { GUEST_TOP } else { USER_TOP };
+            let top = if space == MapSpace::Guest {
+                GUEST_TOP
+            } else {
+                USER_TOP
+            };
             let end = address.checked_add(1 << frame.size.bits());
             if address > top || end.is_none_or(|end| end > top) {
                 return Err(SyscallError::InvalidArgument(0));
@@ -143,8 +159,11 @@ fn page_entry(frame: &FrameCap, rights: Rights, attributes: VmAttributes) -> u64
     let pick = |condition: bool, bit: u64| if condition { bit } else { 0 };
     // The attribute is an index into the PAT, whose third bit moves with the page size.
     let pat = attributes.memory_type();
-    let pat_high =
-        if frame.size == FrameSize::Small { entry::PAT_SMALL } else { entry::PAT_LARGE };
+    let pat_high = if frame.size == FrameSize::Small {
+        entry::PAT_SMALL
+    } else {
+        entry::PAT_LARGE
+    };
     arch::physical_address(frame.base)
         | entry::PRESENT
         | frame.size.leaf_bits()
@@ -153,7 +172,10 @@ fn page_entry(frame: &FrameCap, rights: Rights, attributes: VmAttributes) -> u64
         | pick(pat & 1 != 0, entry::WRITE_THROUGH)
         | pick(pat & 2 != 0, entry::CACHE_DISABLE)
         | pick(pat & 4 != 0, pat_high)
-        | pick(attributes.contains(VmAttributes::EXECUTE_NEVER), arch::execute_never())
+        | pick(
+            attributes.contains(VmAttributes::EXECUTE_NEVER),
+            arch::execute_never(),
+        )
 }
 
 fn perform_map(slot: Ref<Slot>, map: &Map) -> Answer {

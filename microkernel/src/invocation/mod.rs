@@ -31,6 +31,10 @@ pub const MAX_EXTRA_CAPS: usize = 3;
 
 /// What an invocation answers.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the kernel has no heap to box it in, and it is never moved far"
+)]
 pub enum Answer {
     /// These message words (none for most).
     Words(Vec<u64, MAX_ANSWER_WORDS>),
@@ -116,7 +120,11 @@ impl Arguments {
     /// # Errors
     /// `TruncatedMessage` if there are fewer.
     pub fn extra_slot(&self, index: usize) -> Result<Ref<Slot>, SyscallError> {
-        self.extra.get(index).copied().flatten().ok_or(SyscallError::TruncatedMessage)
+        self.extra
+            .get(index)
+            .copied()
+            .flatten()
+            .ok_or(SyscallError::TruncatedMessage)
     }
 }
 

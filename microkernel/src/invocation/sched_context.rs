@@ -96,7 +96,11 @@ fn check_bindable(
             context.notification.get().is_none() && n.sched_context.get().is_none()
         }
     };
-    if is_free { Ok(()) } else { Err(SyscallError::IllegalOperation) }
+    if is_free {
+        Ok(())
+    } else {
+        Err(SyscallError::IllegalOperation)
+    }
 }
 
 fn perform(

@@ -40,11 +40,7 @@ pub fn invoke(kernel: &Kernel, node: u8, arguments: &Arguments) -> Outcome {
     Ok(Answer::empty())
 }
 
-fn decode(
-    kernel: &Kernel,
-    node: u8,
-    arguments: &Arguments,
-) -> Result<Configuration, SyscallError> {
+fn decode(kernel: &Kernel, node: u8, arguments: &Arguments) -> Result<Configuration, SyscallError> {
     let target = arguments.extra_slot(0)?;
     if arguments.length < 5 {
         return Err(SyscallError::TruncatedMessage);
@@ -53,10 +49,16 @@ fn decode(
     let max_us = kernel.max_period_us();
     let in_range = |us: u64| (MIN_BUDGET_US..=max_us).contains(&us);
     if !in_range(budget_us) || !in_range(period_us) {
-        return Err(SyscallError::RangeError { min: MIN_BUDGET_US, max: max_us });
+        return Err(SyscallError::RangeError {
+            min: MIN_BUDGET_US,
+            max: max_us,
+        });
     }
     if budget_us > period_us {
-        return Err(SyscallError::RangeError { min: MIN_BUDGET_US, max: period_us });
+        return Err(SyscallError::RangeError {
+            min: MIN_BUDGET_US,
+            max: period_us,
+        });
     }
     let Cap::SchedContext { context, size_bits } = target.cap() else {
         return Err(SyscallError::InvalidCapability(1));

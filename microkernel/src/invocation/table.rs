@@ -29,9 +29,7 @@ fn operation(cap: &TableCap, label: u64) -> Option<Operation> {
         (MapSpace::Virtual, TableLevel::Pdpt, Label::X86PdptMap) => Some(Map),
         (MapSpace::Virtual, TableLevel::Pdpt, Label::X86PdptUnmap) => Some(Unmap),
         (MapSpace::Virtual, TableLevel::PageDirectory, Label::X86PageDirectoryMap) => Some(Map),
-        (MapSpace::Virtual, TableLevel::PageDirectory, Label::X86PageDirectoryUnmap) => {
-            Some(Unmap)
-        }
+        (MapSpace::Virtual, TableLevel::PageDirectory, Label::X86PageDirectoryUnmap) => Some(Unmap),
         (MapSpace::Virtual, TableLevel::PageTable, Label::X86PageTableMap) => Some(Map),
         (MapSpace::Virtual, TableLevel::PageTable, Label::X86PageTableUnmap) => Some(Unmap),
         _ => None,
@@ -73,7 +71,9 @@ fn map(kernel: &Kernel, cap: TableCap, arguments: &Arguments) -> Outcome {
         _ => physical | entry::PRESENT | entry::WRITE | entry::USER,
     };
     let mapping = Some(Mapping { asid, address });
-    arguments.slot.set_cap(Cap::Table(TableCap { mapping, ..cap }));
+    arguments
+        .slot
+        .set_cap(Cap::Table(TableCap { mapping, ..cap }));
     at.entry().set(value);
     Ok(Answer::empty())
 }
@@ -87,7 +87,10 @@ fn unmap(kernel: &Kernel, cap: TableCap, arguments: &Arguments) -> Outcome {
         for offset in (0..size_of::<Table>()).step_by(CLEAR_CHUNK_BYTES) {
             store::clear(cap.table.address() + offset, CLEAR_CHUNK_BYTES);
         }
-        arguments.slot.set_cap(Cap::Table(TableCap { mapping: None, ..cap }));
+        arguments.slot.set_cap(Cap::Table(TableCap {
+            mapping: None,
+            ..cap
+        }));
     }
     Ok(Answer::empty())
 }

@@ -35,9 +35,7 @@ pub fn invoke(kernel: &Kernel, timer: Ref<Timer>, arguments: &Arguments) -> Outc
             kernel.arm_timer(timer, deadline);
             Ok(Answer::empty())
         }
-        Ok(Label::TimerCancel) => {
-            Ok(Answer::words(&[u64::from(kernel.cancel_timer(timer))]))
-        }
+        Ok(Label::TimerCancel) => Ok(Answer::words(&[u64::from(kernel.cancel_timer(timer))])),
         _ => Err(SyscallError::IllegalOperation.into()),
     }
 }

@@ -10,7 +10,10 @@ pub struct Endpoint {
     pub queue: QueueEnds,
 }
 
-#[expect(unsafe_code, reason = "only the marker: zero is an idle endpoint, all fields are cells")]
+#[expect(
+    unsafe_code,
+    reason = "only the marker: zero is an idle endpoint, all fields are cells"
+)]
 // SAFETY: as the reason says.
 unsafe impl Object for Endpoint {}
 
@@ -22,14 +25,20 @@ impl Endpoint {
     #[inline(always)]
     #[must_use]
     pub fn receiver(&self) -> Option<Ref<Tcb>> {
-        self.queue.head.get().filter(|t| t.state.get() == ThreadState::BlockedOnReceive)
+        self.queue
+            .head
+            .get()
+            .filter(|t| t.state.get() == ThreadState::BlockedOnReceive)
     }
 
     /// The first thread that waits to send.
     #[inline(always)]
     #[must_use]
     pub fn sender(&self) -> Option<Ref<Tcb>> {
-        self.queue.head.get().filter(|t| t.state.get() == ThreadState::BlockedOnSend)
+        self.queue
+            .head
+            .get()
+            .filter(|t| t.state.get() == ThreadState::BlockedOnSend)
     }
 }
 

@@ -18,7 +18,9 @@ pub use queue::QueueEnds;
 pub use reply::Reply;
 pub use sched_context::{Refill, SchedContext};
 pub use slot::{DerivationFlags, Slot};
-pub use tcb::{Blocking, BufferUse, FPU_AREA_BYTES, FpuArea, Registers, Tcb, TcbFlags, TcbSlot, ThreadState};
+pub use tcb::{
+    Blocking, BufferUse, FPU_AREA_BYTES, FpuArea, Registers, Tcb, TcbFlags, TcbSlot, ThreadState,
+};
 pub use timer::Timer;
 
 pub use crate::vcpu::Vcpu;

@@ -20,7 +20,10 @@ pub struct Notification {
     pub sched_context: Cell<Option<Ref<SchedContext>>>,
 }
 
-#[expect(unsafe_code, reason = "only the marker: zero is an idle notification, all are cells")]
+#[expect(
+    unsafe_code,
+    reason = "only the marker: zero is an idle notification, all are cells"
+)]
 // SAFETY: as the reason says.
 unsafe impl Object for Notification {}
 

@@ -18,7 +18,10 @@ impl QueueEnds {
     /// No threads.
     #[must_use]
     pub const fn new() -> Self {
-        Self { head: Cell::new(None), tail: Cell::new(None) }
+        Self {
+            head: Cell::new(None),
+            tail: Cell::new(None),
+        }
     }
 
     /// Whether nobody waits.
@@ -56,12 +59,7 @@ impl QueueEnds {
         self.insert_between(before, tcb, after);
     }
 
-    fn insert_between(
-        &self,
-        before: Option<Ref<Tcb>>,
-        tcb: Ref<Tcb>,
-        after: Option<Ref<Tcb>>,
-    ) {
+    fn insert_between(&self, before: Option<Ref<Tcb>>, tcb: Ref<Tcb>, after: Option<Ref<Tcb>>) {
         tcb.queue_previous.set(before);
         tcb.queue_next.set(after);
         match before {

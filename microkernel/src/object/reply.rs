@@ -21,7 +21,10 @@ pub struct Reply {
     pub sched_context: Cell<Option<Ref<SchedContext>>>,
 }
 
-#[expect(unsafe_code, reason = "only the marker: zero is an unused reply, all fields are cells")]
+#[expect(
+    unsafe_code,
+    reason = "only the marker: zero is an unused reply, all fields are cells"
+)]
 // SAFETY: as the reason says.
 unsafe impl Object for Reply {}
 

@@ -14,7 +14,10 @@ pub struct Refill {
     pub amount: Cell<u64>,
 }
 
-#[expect(unsafe_code, reason = "only the marker: zero is an empty refill, all fields are cells")]
+#[expect(
+    unsafe_code,
+    reason = "only the marker: zero is an empty refill, all fields are cells"
+)]
 // SAFETY: as the reason says.
 unsafe impl Object for Refill {}
 
@@ -48,7 +51,10 @@ pub struct SchedContext {
     reserved: [u64; 2],
 }
 
-#[expect(unsafe_code, reason = "only the marker: zero is an unconfigured context, all are cells")]
+#[expect(
+    unsafe_code,
+    reason = "only the marker: zero is an unconfigured context, all are cells"
+)]
 // SAFETY: as the reason says; `reserved` is never read.
 unsafe impl Object for SchedContext {}
 
@@ -88,4 +94,5 @@ impl Ref<SchedContext> {
 }
 
 const _: () = assert!(size_of::<SchedContext>() == 96);
-const _: () = assert!(SchedContext::capacity(SchedContext::MIN_SIZE_BITS) == crate::config::MIN_REFILLS);
+const _: () =
+    assert!(SchedContext::capacity(SchedContext::MIN_SIZE_BITS) == crate::config::MIN_REFILLS);

@@ -15,7 +15,10 @@ pub struct Slot {
     next_and_flags: Cell<u64>,
 }
 
-#[expect(unsafe_code, reason = "only the marker: zero is an empty slot, all fields are cells")]
+#[expect(
+    unsafe_code,
+    reason = "only the marker: zero is an empty slot, all fields are cells"
+)]
 // SAFETY: as the reason says.
 unsafe impl Object for Slot {}
 
@@ -75,7 +78,8 @@ impl Slot {
     /// Links the slot after; the flags stay.
     pub fn set_next(&self, slot: Option<Ref<Slot>>) {
         let flags = self.next_and_flags.get() & FLAGS;
-        self.next_and_flags.set(slot.map_or(0, |s| s.address() as u64) | flags);
+        self.next_and_flags
+            .set(slot.map_or(0, |s| s.address() as u64) | flags);
     }
     /// Whether this capability can have children that Revoke takes.
     #[must_use]
@@ -91,7 +95,8 @@ impl Slot {
     pub fn set_flags(&self, flags: DerivationFlags) {
         let bits = if flags.revocable { REVOCABLE } else { 0 }
             | if flags.first_badged { FIRST_BADGED } else { 0 };
-        self.next_and_flags.set(self.next_and_flags.get() & !FLAGS | bits);
+        self.next_and_flags
+            .set(self.next_and_flags.get() & !FLAGS | bits);
     }
     /// Empties the slot and forgets its place.
     pub fn clear(&self) {

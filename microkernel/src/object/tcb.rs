@@ -128,9 +128,26 @@ impl Registers {
     #[must_use]
     pub fn all(&self) -> [&Cell<u64>; 20] {
         [
-            &self.rip, &self.rsp, &self.rflags, &self.rax, &self.rbx, &self.rcx, &self.rdx,
-            &self.rsi, &self.rdi, &self.rbp, &self.r8, &self.r9, &self.r10, &self.r11,
-            &self.r12, &self.r13, &self.r14, &self.r15, &self.fs_base, &self.gs_base,
+            &self.rip,
+            &self.rsp,
+            &self.rflags,
+            &self.rax,
+            &self.rbx,
+            &self.rcx,
+            &self.rdx,
+            &self.rsi,
+            &self.rdi,
+            &self.rbp,
+            &self.r8,
+            &self.r9,
+            &self.r10,
+            &self.r11,
+            &self.r12,
+            &self.r13,
+            &self.r14,
+            &self.r15,
+            &self.fs_base,
+            &self.gs_base,
         ]
     }
 
@@ -195,7 +212,10 @@ pub struct Tcb {
     pub name: Cell<[u8; 32]>,
 }
 
-#[expect(unsafe_code, reason = "only the marker: zero is an inactive thread, all are cells")]
+#[expect(
+    unsafe_code,
+    reason = "only the marker: zero is an inactive thread, all are cells"
+)]
 // SAFETY: zero is ThreadState::Inactive, Fault::Null (variant 0), None and 0 throughout.
 unsafe impl Object for Tcb {}
 
@@ -241,7 +261,9 @@ impl Ref<Tcb> {
     /// Its IPC buffer, if it has one that allows `purpose`.
     #[must_use]
     pub fn ipc_buffer(self, purpose: BufferUse) -> Option<Ref<IpcBuffer>> {
-        let Cap::Frame(frame) = self.slot(TcbSlot::IpcBuffer).cap() else { return None };
+        let Cap::Frame(frame) = self.slot(TcbSlot::IpcBuffer).cap() else {
+            return None;
+        };
         let needed = match purpose {
             BufferUse::Send => Rights::READ,
             BufferUse::Receive => Rights::READ.union(Rights::WRITE),

@@ -22,7 +22,10 @@ pub struct Timer {
     pub node: Cell<u8>,
 }
 
-#[expect(unsafe_code, reason = "only the marker: zero is an idle timer, all fields are cells")]
+#[expect(
+    unsafe_code,
+    reason = "only the marker: zero is an idle timer, all fields are cells"
+)]
 // SAFETY: as the reason says.
 unsafe impl Object for Timer {}
 

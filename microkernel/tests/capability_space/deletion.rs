@@ -253,3 +253,18 @@ fn rights_do_not_matter_for_deletion() {
     world.delete(B);
     assert!(!derivation::has_children(world.root(UNTYPED)));
 }
+
+#[test]
+fn a_revoke_that_takes_its_own_slot_ends() {
+    let world = World::new();
+    assert_eq!(world.retype(UNTYPED, ObjectType::Untyped, 12, A, 1), Ok(()));
+    assert_eq!(world.retype(A, ObjectType::CapTable, 2, B, 1), Ok(()));
+    move_into(&world, A, B, 1);
+    assert_eq!(
+        world.call(B, Label::CNodeRevoke, &[1, 2], &[]).map(drop),
+        Ok(())
+    );
+    assert!(world.root(B).is_empty());
+    world.revoke(UNTYPED);
+    assert!(!derivation::has_children(world.root(UNTYPED)));
+}

@@ -8,7 +8,10 @@ use crate::world::{ENDPOINT, REPLY, SEND_ONLY, World};
 /// Makes a Call by the fast path if it wants to; whether it did.
 fn fast_call(world: &World, cap: u64, info: u64) -> bool {
     let node = world.kernel.node();
-    world.kernel.fast_call(node, world.kernel.current(), cap, info).is_some()
+    world
+        .kernel
+        .fast_call(node, world.kernel.current(), cap, info)
+        .is_some()
 }
 
 #[test]
@@ -18,7 +21,9 @@ fn a_plain_call_and_its_answer_are_fast() {
     assert!(fast_call(&world, ENDPOINT, info));
     let info = world.load(ENDPOINT, REPLY, 0, &[7]);
     let node = world.kernel.node();
-    let next = world.kernel.fast_reply_receive(node, world.server, ENDPOINT, REPLY, info);
+    let next = world
+        .kernel
+        .fast_reply_receive(node, world.server, ENDPOINT, REPLY, info);
     assert_eq!(next, Some(world.client));
     assert_eq!(world.client.registers.r10.get(), 7);
 }
@@ -43,7 +48,9 @@ fn a_ready_thread_of_higher_priority_than_the_caller_makes_the_answer_slow() {
     world.kernel.node().ready[0].words[3].set(1 << 60);
     let info = world.load(ENDPOINT, REPLY, 0, &[]);
     let node = world.kernel.node();
-    let next = world.kernel.fast_reply_receive(node, world.server, ENDPOINT, REPLY, info);
+    let next = world
+        .kernel
+        .fast_reply_receive(node, world.server, ENDPOINT, REPLY, info);
     assert_eq!(next, None);
 }
 

@@ -64,11 +64,23 @@ impl World {
 
     fn fill_slots(&self) {
         let endpoint = self.endpoint;
-        let all = EndpointCap { endpoint, badge: BADGE, rights: Rights::ALL };
-        self.cnode.element(ENDPOINT as usize).set_cap(Cap::Endpoint(all));
-        let send_only = Cap::Endpoint(EndpointCap { rights: Rights::WRITE, ..all });
+        let all = EndpointCap {
+            endpoint,
+            badge: BADGE,
+            rights: Rights::ALL,
+        };
+        self.cnode
+            .element(ENDPOINT as usize)
+            .set_cap(Cap::Endpoint(all));
+        let send_only = Cap::Endpoint(EndpointCap {
+            rights: Rights::WRITE,
+            ..all
+        });
         self.cnode.element(SEND_ONLY as usize).set_cap(send_only);
-        let reply = Cap::Reply { reply: self.reply, can_grant: true };
+        let reply = Cap::Reply {
+            reply: self.reply,
+            can_grant: true,
+        };
         self.cnode.element(REPLY as usize).set_cap(reply);
     }
 
@@ -77,7 +89,11 @@ impl World {
         self.kernel.asid_pools[0].set(Some(pool));
         for (number, tcb) in [self.client, self.server].into_iter().enumerate() {
             let asid = Asid::new(1 + number as u16);
-            let root = RootCap { table: object::<Table>(), space: MapSpace::Virtual, asid };
+            let root = RootCap {
+                table: object::<Table>(),
+                space: MapSpace::Virtual,
+                asid,
+            };
             self.kernel.assign_asid(pool, asid.unwrap(), &root);
             tcb.slot(TcbSlot::VSpace).set_cap(Cap::Root(root));
             tcb.slot(TcbSlot::CSpace).set_cap(Cap::CNode(CNodeCap {
@@ -89,7 +105,8 @@ impl World {
             tcb.priority.set(100);
             tcb.state.set(ThreadState::Running);
         }
-        self.context.configure_new(2, 1_000_000, 0, &self.kernel.clock());
+        self.context
+            .configure_new(2, 1_000_000, 0, &self.kernel.clock());
         self.context.tcb.set(Some(self.client));
         self.client.sched_context.set(Some(self.context));
         self.idle.state.set(ThreadState::Idle);
@@ -158,7 +175,11 @@ impl World {
             self.reply.sched_context.get() == Some(self.context),
             self.name(self.context.tcb.get()),
             self.context.reply.get() == Some(self.reply),
-            self.endpoint.queue.iter().map(|t| self.name(Some(t))).collect::<Vec<_>>(),
+            self.endpoint
+                .queue
+                .iter()
+                .map(|t| self.name(Some(t)))
+                .collect::<Vec<_>>(),
         )
     }
 }

@@ -48,11 +48,17 @@ pub fn invoke_spaces(
         Label::TcbSetSpace => decode_set_space(tcb, arguments)?,
         Label::TcbSetIpcBuffer => {
             let (address, source) = (arguments.word(0)?, arguments.extra_slot(0)?);
-            Spaces { buffer: Some(decode_buffer(address, source)?), ..Spaces::default() }
+            Spaces {
+                buffer: Some(decode_buffer(address, source)?),
+                ..Spaces::default()
+            }
         }
         _ => {
             let handler = decode_handler(TcbSlot::TimeoutHandler, arguments.extra_slot(0)?, 1)?;
-            Spaces { installs: [Some(handler), None, None], buffer: None }
+            Spaces {
+                installs: [Some(handler), None, None],
+                buffer: None,
+            }
         }
     };
     for install in spaces.installs.into_iter().flatten() {
@@ -71,7 +77,10 @@ fn decode_configure(tcb: Ref<Tcb>, arguments: &Arguments) -> Result<Spaces, Sysc
     check_quick_to_delete(tcb)?;
     let cspace = decode_cspace(arguments.extra_slot(0)?, arguments.word(0)?)?;
     let vspace = decode_vspace(arguments.extra_slot(1)?, arguments.word(1)?)?;
-    Ok(Spaces { installs: [Some(cspace), Some(vspace), None], buffer: Some(buffer) })
+    Ok(Spaces {
+        installs: [Some(cspace), Some(vspace), None],
+        buffer: Some(buffer),
+    })
 }
 
 fn decode_set_space(tcb: Ref<Tcb>, arguments: &Arguments) -> Result<Spaces, SyscallError> {
@@ -81,24 +90,39 @@ fn decode_set_space(tcb: Ref<Tcb>, arguments: &Arguments) -> Result<Spaces, Sysc
     let cspace = decode_cspace(arguments.extra_slot(1)?, cspace_data)?;
     let vspace = decode_vspace(vspace_source, vspace_data)?;
     let handler = decode_handler(TcbSlot::FaultHandler, arguments.extra_slot(0)?, 1)?;
-    Ok(Spaces { installs: [Some(handler), Some(cspace), Some(vspace)], buffer: None })
+    Ok(Spaces {
+        installs: [Some(handler), Some(cspace), Some(vspace)],
+        buffer: None,
+    })
 }
 
 fn check_quick_to_delete(tcb: Ref<Tcb>) -> Result<(), SyscallError> {
     let slow = [TcbSlot::CSpace, TcbSlot::VSpace]
         .into_iter()
         .any(|slot| derivation::is_long_running_delete(tcb.slot(slot)));
-    if slow { Err(SyscallError::IllegalOperation) } else { Ok(()) }
+    if slow {
+        Err(SyscallError::IllegalOperation)
+    } else {
+        Ok(())
+    }
 }
 
 fn with_data(cap: Cap, data: u64) -> Cap {
-    if data == 0 { cap } else { derivation::update_data(Badges::Kept, data, cap) }
+    if data == 0 {
+        cap
+    } else {
+        derivation::update_data(Badges::Kept, data, cap)
+    }
 }
 
 fn decode_cspace(source: Ref<Slot>, data: u64) -> Result<Install, SyscallError> {
     let cap = derivation::derive_cap(source, with_data(source.cap(), data))?;
     match cap {
-        Cap::CNode(_) => Ok(Install { target: TcbSlot::CSpace, cap, source }),
+        Cap::CNode(_) => Ok(Install {
+            target: TcbSlot::CSpace,
+            cap,
+            source,
+        }),
         _ => Err(SyscallError::IllegalOperation),
     }
 }
@@ -106,9 +130,11 @@ fn decode_cspace(source: Ref<Slot>, data: u64) -> Result<Install, SyscallError> 
 fn decode_vspace(source: Ref<Slot>, data: u64) -> Result<Install, SyscallError> {
     let cap = derivation::derive_cap(source, with_data(source.cap(), data))?;
     match cap {
-        Cap::Root(root) if root.space == MapSpace::Virtual && root.asid.is_some() => {
-            Ok(Install { target: TcbSlot::VSpace, cap, source })
-        }
+        Cap::Root(root) if root.space == MapSpace::Virtual && root.asid.is_some() => Ok(Install {
+            target: TcbSlot::VSpace,
+            cap,
+            source,
+        }),
         _ => Err(SyscallError::IllegalOperation),
     }
 }
@@ -129,7 +155,11 @@ fn decode_handler(
         _ => false,
     };
     if is_valid {
-        Ok(Install { target, cap, source })
+        Ok(Install {
+            target,
+            cap,
+            source,
+        })
     } else {
         Err(SyscallError::InvalidCapability(number))
     }
@@ -137,7 +167,10 @@ fn decode_handler(
 
 fn decode_buffer(address: u64, source: Ref<Slot>) -> Result<NewBuffer, SyscallError> {
     if address == 0 {
-        return Ok(NewBuffer { address, frame: None });
+        return Ok(NewBuffer {
+            address,
+            frame: None,
+        });
     }
     let cap = derivation::derive_cap(source, source.cap())?;
     match cap {
@@ -147,7 +180,10 @@ fn decode_buffer(address: u64, source: Ref<Slot>) -> Result<NewBuffer, SyscallEr
     if !address.is_multiple_of(BUFFER_ALIGNMENT) {
         return Err(SyscallError::AlignmentError);
     }
-    Ok(NewBuffer { address, frame: Some((cap, source)) })
+    Ok(NewBuffer {
+        address,
+        frame: Some((cap, source)),
+    })
 }
 
 fn perform_install(
@@ -214,10 +250,14 @@ pub fn invoke_scheduling(
     };
     let first = check_priority(first, authority)?;
     let change = match label {
-        Label::TcbSetPriority => Scheduling { priority: Some(first), ..Scheduling::default() },
-        Label::TcbSetMcPriority => {
-            Scheduling { max_controlled_priority: Some(first), ..Scheduling::default() }
-        }
+        Label::TcbSetPriority => Scheduling {
+            priority: Some(first),
+            ..Scheduling::default()
+        },
+        Label::TcbSetMcPriority => Scheduling {
+            max_controlled_priority: Some(first),
+            ..Scheduling::default()
+        },
         _ => Scheduling {
             max_controlled_priority: Some(first),
             priority: Some(check_priority(arguments.word(1)?, authority)?),
@@ -236,7 +276,10 @@ fn check_priority(priority: u64, authority: Ref<Tcb>) -> Result<u8, SyscallError
     let max = authority.max_controlled_priority.get();
     match u8::try_from(priority) {
         Ok(priority) if priority <= max => Ok(priority),
-        _ => Err(SyscallError::RangeError { min: 0, max: u64::from(max) }),
+        _ => Err(SyscallError::RangeError {
+            min: 0,
+            max: u64::from(max),
+        }),
     }
 }
 

@@ -20,8 +20,7 @@ use crate::store::Ref;
 /// As seL4's TCB invocations; `Preempted` when an old capability space takes long to delete.
 pub fn invoke(kernel: &Kernel, tcb: Ref<Tcb>, arguments: &Arguments) -> Outcome {
     kernel.stall(tcb);
-    let label =
-        Label::try_from(arguments.label).map_err(|_| SyscallError::IllegalOperation)?;
+    let label = Label::try_from(arguments.label).map_err(|_| SyscallError::IllegalOperation)?;
     match label {
         Label::TcbReadRegisters => registers::read(kernel, tcb, arguments),
         Label::TcbWriteRegisters => registers::write(kernel, tcb, arguments),

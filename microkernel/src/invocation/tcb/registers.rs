@@ -18,7 +18,11 @@ const FRAME: usize = 3;
 
 /// Whether source and destination of a transfer are one's own running thread.
 fn check_not_self(tcb: Ref<Tcb>, arguments: &Arguments) -> Result<(), SyscallError> {
-    if tcb == arguments.tcb { Err(SyscallError::IllegalOperation) } else { Ok(()) }
+    if tcb == arguments.tcb {
+        Err(SyscallError::IllegalOperation)
+    } else {
+        Ok(())
+    }
 }
 
 /// The registers of `tcb`, with the address where it will go on in place of RIP.
@@ -41,7 +45,11 @@ fn sanitised(index: usize, value: u64) -> u64 {
 pub fn read(kernel: &Kernel, tcb: Ref<Tcb>, arguments: &Arguments) -> Outcome {
     let (flags, count) = (arguments.word(0)?, arguments.word(1)?);
     if count < 1 || count > COUNT as u64 {
-        return Err(SyscallError::RangeError { min: 1, max: COUNT as u64 }.into());
+        return Err(SyscallError::RangeError {
+            min: 1,
+            max: COUNT as u64,
+        }
+        .into());
     }
     check_not_self(tcb, arguments)?;
     if flags & 1 != 0 {
