@@ -170,16 +170,37 @@ impl StartInfo {
         Ok(LENGTH_BYTES + body)
     }
 
+    /// Only the heap of the record at the start of `bytes`, read without a heap.
+    ///
+    /// # Errors
+    /// `TooLong`, `Truncated`, `Malformed`.
+    pub fn decode_heap(bytes: &[u8]) -> Result<Region, StartError> {
+        let body = Self::body(bytes)?;
+        let malformed = |_| StartError::Malformed;
+        // Postcard writes a struct as its fields in order, and a vector as its length (a varint,
+        // like u64) and its elements.
+        let (head, mut rest): ((&str, u32, u32, u64), _) =
+            postcard::take_from_bytes(body).map_err(malformed)?;
+        for _ in 0..head.3 {
+            (_, rest) = postcard::take_from_bytes::<u64>(rest).map_err(malformed)?;
+        }
+        let (heap, _) = postcard::take_from_bytes(rest).map_err(malformed)?;
+        Ok(heap)
+    }
+
+    /// The postcard bytes of the record at the start of `bytes`.
+    fn body(bytes: &[u8]) -> Result<&[u8], StartError> {
+        let first_bytes = bytes.first_chunk().ok_or(StartError::Truncated)?;
+        let length = Self::encoded_length(*first_bytes)?;
+        bytes.get(LENGTH_BYTES..length).ok_or(StartError::Truncated)
+    }
+
     /// Reads the record at the start of `bytes`; what stands behind it is not looked at.
     ///
     /// # Errors
     /// `TooLong`, `Truncated`, `Malformed`.
     pub fn decode(bytes: &[u8]) -> Result<Self, StartError> {
-        let first_bytes = bytes.first_chunk().ok_or(StartError::Truncated)?;
-        let length = Self::encoded_length(*first_bytes)?;
-        let body = bytes
-            .get(LENGTH_BYTES..length)
-            .ok_or(StartError::Truncated)?;
+        let body = Self::body(bytes)?;
         match postcard::take_from_bytes(body) {
             Ok((info, [])) => Ok(info),
             Ok(_) | Err(_) => Err(StartError::Malformed),
@@ -227,6 +248,12 @@ mod tests {
     }
 
     #[test]
+    fn the_heap_is_found_without_reading_the_rest() {
+        let bytes = example().encode().unwrap();
+        assert_eq!(StartInfo::decode_heap(&bytes), Ok(example().heap));
+    }
+
+    #[test]
     fn a_record_cut_anywhere_is_refused() {
         let bytes = example().encode().unwrap();
         for length in 0..bytes.len() {
@@ -264,7 +291,9 @@ mod tests {
         fn any_bytes_are_read_or_refused(mut body in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut bytes = (body.len() as u32).to_le_bytes().to_vec();
             bytes.append(&mut body);
+            let heap = StartInfo::decode_heap(&bytes);
             if let Ok(info) = StartInfo::decode(&bytes) {
+                prop_assert_eq!(heap, Ok(info.heap));
                 prop_assert_eq!(StartInfo::decode(&info.encode().unwrap()), Ok(info));
             }
         }
