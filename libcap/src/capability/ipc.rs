@@ -1,0 +1,266 @@
+//! Endpoints, notifications and reply objects.
+
+use proto::message::reply_label;
+use proto::protocol::{CALLER_BIT, Transport};
+use proto::{Malformed, Message};
+use sel4_sys::{CPtr, MessageInfo, Syscall};
+
+use super::capabilities;
+use crate::kernel::{self, Delivery, Request};
+
+capabilities! {
+    /// A rendezvous for messages: a server's own, or the way to one.
+    Endpoint,
+    /// A word of bits that wakes a waiting thread.
+    Notification,
+    /// Where the way back to a caller is kept while the server works.
+    Reply,
+}
+
+/// Something that was received: a message through an endpoint or a signal of the bound
+/// notification.
+#[derive(Debug, Clone, Copy)]
+pub struct Received(Delivery);
+
+impl Received {
+    /// The badge: of the sender's endpoint capability, or the notification's bits.
+    #[must_use]
+    pub const fn badge(&self) -> u64 {
+        self.0.badge
+    }
+
+    /// The message's descriptor.
+    #[must_use]
+    pub const fn info(&self) -> MessageInfo {
+        self.0.info
+    }
+
+    /// A word of the message; valid until the thread's next system call.
+    #[must_use]
+    pub fn word(&self, index: usize) -> u64 {
+        self.0.word(index)
+    }
+
+    /// The bits, if it is a signal. A call always has the bit that root sets in every client's
+    /// badge, so nobody can forge a signal by calling.
+    #[must_use]
+    pub const fn signal(&self) -> Option<u64> {
+        if self.0.badge & CALLER_BIT == 0 && self.0.info.word() == 0 {
+            Some(self.0.badge)
+        } else {
+            None
+        }
+    }
+
+    /// The message, copied out of the registers and the IPC buffer.
+    ///
+    /// # Errors
+    /// The words are no message of a protocol.
+    pub fn message(&self) -> Result<Message, Malformed> {
+        read(&self.0)
+    }
+}
+
+fn read(delivery: &Delivery) -> Result<Message, Malformed> {
+    let info = delivery.info;
+    Message::from_words(info.label(), info.length(), |index| delivery.word(index))
+}
+
+/// A system call that carries a message of a protocol.
+fn carry(syscall: Syscall, target: CPtr, message: &Message, reply: CPtr) -> Delivery {
+    let (registers, length) = kernel::place(message.words());
+    let info = MessageInfo::new(message.label(), length, 0);
+    kernel::system_call(Request {
+        syscall,
+        target,
+        info,
+        registers,
+        reply,
+    })
+}
+
+/// A system call that carries plain words.
+fn carry_words(syscall: Syscall, target: CPtr, label: u64, words: &[u64]) -> Delivery {
+    let (registers, length) = kernel::place(words.iter().copied());
+    let info = MessageInfo::new(label, length, 0);
+    kernel::system_call(Request {
+        syscall,
+        target,
+        info,
+        registers,
+        reply: CPtr::NULL,
+    })
+}
+
+/// A system call that only receives.
+fn receive(syscall: Syscall, source: CPtr, reply: CPtr) -> Delivery {
+    let info = MessageInfo::default();
+    kernel::system_call(Request {
+        syscall,
+        target: source,
+        info,
+        registers: [0; 4],
+        reply,
+    })
+}
+
+impl Endpoint {
+    /// Waits for a message or a signal; `reply` keeps the way back to the caller.
+    #[must_use]
+    pub fn receive(self, reply: Reply) -> Received {
+        Received(receive(Syscall::Recv, self.cptr(), reply.cptr()))
+    }
+
+    /// Takes a message or a signal if one is there.
+    #[must_use]
+    pub fn poll(self, reply: Reply) -> Option<Received> {
+        let delivery = receive(Syscall::NBRecv, self.cptr(), reply.cptr());
+        // Badge and descriptor are 0 when nothing came: no client has badge 0.
+        (delivery.badge != 0 || delivery.info.word() != 0).then_some(Received(delivery))
+    }
+
+    /// Answers the caller behind `reply` and waits for the next one with the same object.
+    #[must_use]
+    pub fn reply_receive(self, reply: Reply, message: &Message) -> Received {
+        Received(carry(
+            Syscall::ReplyRecv,
+            self.cptr(),
+            message,
+            reply.cptr(),
+        ))
+    }
+
+    /// Calls with plain words, for what is no protocol. The answer's words from the fifth on are
+    /// valid until the thread's next system call.
+    #[must_use]
+    pub fn call_words(self, label: u64, words: &[u64]) -> Received {
+        Received(carry_words(Syscall::Call, self.cptr(), label, words))
+    }
+}
+
+impl Transport for Endpoint {
+    fn call(&self, request: &Message) -> Result<Message, Malformed> {
+        let delivery = carry(Syscall::Call, self.cptr(), request, CPtr::NULL);
+        // Root writes nothing but this label for a server that died.
+        if delivery.info.label() == reply_label::PEER_DIED {
+            return Ok(Message::empty(reply_label::PEER_DIED));
+        }
+        read(&delivery)
+    }
+}
+
+impl Notification {
+    /// Sets the bits of this capability's badge and wakes who waits.
+    pub fn signal(self) {
+        // The kernel looks at the capability only; seL4's library sends one word as well.
+        carry_words(Syscall::Send, self.cptr(), 0, &[0]);
+    }
+
+    /// Waits until bits are set, and takes them.
+    #[must_use]
+    pub fn wait(self) -> u64 {
+        receive(Syscall::Wait, self.cptr(), CPtr::NULL).badge
+    }
+
+    /// Takes the bits that are set, 0 if none is.
+    #[must_use]
+    pub fn poll(self) -> u64 {
+        receive(Syscall::NBWait, self.cptr(), CPtr::NULL).badge
+    }
+}
+
+impl Reply {
+    /// Answers the caller. If it is gone, nothing happens.
+    pub fn send(self, message: &Message) {
+        carry(Syscall::Send, self.cptr(), message, CPtr::NULL);
+    }
+
+    /// Answers with plain words, as fault handlers do: label 0 resumes the thread.
+    pub fn send_words(self, label: u64, words: &[u64]) {
+        carry_words(Syscall::Send, self.cptr(), label, words);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::recorder::{Answer, prepare, take};
+    use proto::echo::EchoClient;
+    use proto::protocol::{CallError, Caller};
+
+    #[test]
+    fn a_client_over_the_kernel_sends_length_and_bytes() {
+        prepare(Answer {
+            label: 0,
+            words: vec![1, 42],
+            ..Answer::default()
+        });
+        let client = EchoClient::new(Endpoint::from_cptr(CPtr(9)));
+        assert_eq!(client.add(40, 2), Ok(42));
+        let [recorded] = &take()[..] else {
+            panic!("one call")
+        };
+        assert_eq!(recorded.request.syscall, Syscall::Call);
+        assert_eq!(recorded.request.target, CPtr(9));
+        assert_eq!(recorded.request.info, MessageInfo::new(2, 2, 0));
+        assert_eq!(recorded.words, [2, 0x0228]);
+    }
+
+    #[test]
+    fn a_long_message_goes_through_the_buffer() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let request = Message::from_body(1, &bytes).unwrap();
+        let words: Vec<u64> = request.words().collect();
+        prepare(Answer {
+            label: 0,
+            words: words.clone(),
+            ..Answer::default()
+        });
+        let reply = Endpoint::from_cptr(CPtr(9)).call(&request).unwrap();
+        assert_eq!(reply.body(), bytes);
+        assert_eq!(take()[0].words, words);
+    }
+
+    #[test]
+    fn a_dead_server_is_a_dead_peer_and_noise_is_malformed() {
+        let client = EchoClient::new(Endpoint::from_cptr(CPtr(9)));
+        prepare(Answer {
+            label: reply_label::PEER_DIED,
+            ..Answer::default()
+        });
+        assert_eq!(client.add(1, 2), Err(CallError::PeerDied));
+        prepare(Answer {
+            label: 0,
+            words: vec![900, 1],
+            ..Answer::default()
+        });
+        assert_eq!(client.add(1, 2), Err(CallError::Malformed));
+    }
+
+    #[test]
+    fn a_call_with_an_empty_message_is_no_signal() {
+        let endpoint = Endpoint::from_cptr(CPtr(1));
+        let reply = Reply::from_cptr(CPtr(2));
+        prepare(Answer {
+            badge: Caller(4).badge(),
+            ..Answer::default()
+        });
+        assert_eq!(endpoint.receive(reply).signal(), None);
+        prepare(Answer {
+            badge: 4,
+            ..Answer::default()
+        });
+        assert_eq!(endpoint.receive(reply).signal(), Some(4));
+        assert_eq!(take()[0].request.reply, CPtr(2));
+    }
+
+    #[test]
+    fn polling_an_idle_endpoint_finds_nothing() {
+        assert!(
+            Endpoint::from_cptr(CPtr(1))
+                .poll(Reply::from_cptr(CPtr(2)))
+                .is_none()
+        );
+        assert_eq!(Notification::from_cptr(CPtr(3)).poll(), 0);
+    }
+}

@@ -1,0 +1,158 @@
+//! Where an event loop's calls and signals come from.
+
+use proto::protocol::Caller;
+use proto::{Malformed, Message};
+
+use super::REPLIES_MAX;
+use crate::capability::{Endpoint, Notification, Received, Reply, Timer};
+use crate::kernel;
+
+/// Something that arrived.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart at once; a box would cost more"
+)]
+pub enum Incoming {
+    /// Bits of the bound notification.
+    Signal(u64),
+    /// A call; the reply object that was offered holds the way back.
+    Call {
+        /// Who calls.
+        caller: Caller,
+        /// What it says.
+        message: Result<Message, Malformed>,
+    },
+}
+
+/// Whether to wait for something to arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Until something arrives.
+    Block,
+    /// Not at all.
+    Poll,
+}
+
+/// The outside of an event loop: the kernel, or a test's script.
+pub trait Events {
+    /// How many reply objects there are; they are numbered from 0.
+    fn replies(&self) -> usize;
+
+    /// The time-stamp counter.
+    fn now(&mut self) -> u64;
+
+    /// Makes a signal arrive when the time-stamp counter reaches `deadline`, at the latest.
+    fn set_deadline(&mut self, deadline: u64);
+
+    /// Takes what arrives: a signal, or with a `reply` object also a call. `None` only if nothing
+    /// is there and `patience` is `Poll`.
+    fn receive(&mut self, reply: Option<usize>, patience: Patience) -> Option<Incoming>;
+
+    /// Answers the caller behind a reply object.
+    fn reply(&mut self, reply: usize, message: &Message);
+
+    /// Answers, then waits for what arrives, with the same reply object.
+    fn reply_and_receive(&mut self, reply: usize, message: &Message) -> Incoming;
+}
+
+/// Calls and signals from the kernel.
+#[derive(Debug)]
+pub struct KernelEvents {
+    endpoint: Option<Endpoint>,
+    wake: Notification,
+    replies: heapless::Vec<Reply, REPLIES_MAX>,
+    timer: Option<Timer>,
+    /// What the timer is armed for, `None` if it may have fired.
+    armed: Option<u64>,
+}
+
+impl KernelEvents {
+    /// Calls through `endpoint`, kept in `replies`; signals of `wake`, which is bound to this
+    /// thread; time by `timer`, which signals `wake`.
+    #[must_use]
+    pub const fn new(
+        endpoint: Option<Endpoint>,
+        wake: Notification,
+        replies: heapless::Vec<Reply, REPLIES_MAX>,
+        timer: Option<Timer>,
+    ) -> Self {
+        Self {
+            endpoint,
+            wake,
+            replies,
+            timer,
+            armed: None,
+        }
+    }
+
+    fn signal(&mut self, bits: u64) -> Incoming {
+        // It may have been the timer's.
+        self.armed = None;
+        Incoming::Signal(bits)
+    }
+
+    fn incoming(&mut self, received: &Received) -> Incoming {
+        match received.signal() {
+            Some(bits) => self.signal(bits),
+            None => Incoming::Call {
+                caller: Caller::from_badge(received.badge()),
+                message: received.message(),
+            },
+        }
+    }
+}
+
+impl Events for KernelEvents {
+    fn replies(&self) -> usize {
+        self.replies.len()
+    }
+
+    fn now(&mut self) -> u64 {
+        kernel::time_stamp()
+    }
+
+    /// # Panics
+    /// If the program holds no timer but sleeps.
+    fn set_deadline(&mut self, deadline: u64) {
+        if self.armed != Some(deadline) {
+            let timer = self.timer.expect("a program that sleeps is given a timer");
+            timer.arm(deadline).expect("root bound the timer");
+            self.armed = Some(deadline);
+        }
+    }
+
+    fn receive(&mut self, reply: Option<usize>, patience: Patience) -> Option<Incoming> {
+        let (Some(endpoint), Some(reply)) = (self.endpoint, reply) else {
+            return match patience {
+                Patience::Block => {
+                    let bits = self.wake.wait();
+                    Some(self.signal(bits))
+                }
+                Patience::Poll => match self.wake.poll() {
+                    0 => None,
+                    bits => Some(self.signal(bits)),
+                },
+            };
+        };
+        let reply = self.replies[reply];
+        match patience {
+            Patience::Block => Some(self.incoming(&endpoint.receive(reply))),
+            Patience::Poll => endpoint
+                .poll(reply)
+                .map(|received| self.incoming(&received)),
+        }
+    }
+
+    fn reply(&mut self, reply: usize, message: &Message) {
+        self.replies[reply].send(message);
+    }
+
+    fn reply_and_receive(&mut self, reply: usize, message: &Message) -> Incoming {
+        let endpoint = self
+            .endpoint
+            .expect("replies go to callers of the endpoint");
+        let received = endpoint.reply_receive(self.replies[reply], message);
+        self.incoming(&received)
+    }
+}
