@@ -42,6 +42,7 @@ unsafe impl lock_api::RawMutex for YieldLock {
         !self.0.swap(true, Ordering::Acquire)
     }
 
+    // SAFETY: the caller holds the lock, says the trait.
     unsafe fn unlock(&self) {
         self.0.store(false, Ordering::Release);
     }

@@ -109,6 +109,7 @@ unsafe fn copy_blocks(to: *mut u8, from: *const u8, blocks: usize, step: isize) 
 /// # Safety
 /// `from` is readable and `to` is writable for `length` bytes. Others may write to `from` at the
 /// same time (memory that is shared): then it is open which of the bytes are copied.
+#[inline]
 pub unsafe fn copy(to: *mut u8, from: *const u8, length: usize) {
     // SAFETY: every access is within the ranges. What the last write needs is read first, and
     // the blocks go in the direction in which no block is overwritten before it is read.
@@ -153,6 +154,7 @@ pub unsafe fn copy(to: *mut u8, from: *const u8, length: usize) {
 ///
 /// # Safety
 /// `to` is writable for `length` bytes.
+#[inline]
 pub unsafe fn fill(to: *mut u8, byte: u8, length: usize) {
     let word = u64::from(byte) * 0x0101_0101_0101_0101;
     /// Two writes of one width that meet or overlap in the middle.
@@ -198,6 +200,7 @@ pub unsafe fn fill(to: *mut u8, byte: u8, length: usize) {
 ///
 /// # Safety
 /// Both are readable for `length` bytes.
+#[inline]
 #[must_use]
 pub unsafe fn compare(left: *const u8, right: *const u8, length: usize) -> i32 {
     let mut index = 0;
@@ -229,6 +232,9 @@ pub unsafe fn compare(left: *const u8, right: *const u8, length: usize) -> i32 {
 }
 
 /// The symbols that compiled code calls.
+///
+/// # Safety
+/// Each has the contract of the C function of its name.
 #[cfg(feature = "runtime")]
 mod symbols {
     use super::{compare, copy, fill};

@@ -256,11 +256,12 @@ impl ExitRecord {
 /// # Panics
 /// If the kernel answers something that the ABI does not know.
 pub fn enter(entry: &Entry, record: &mut ExitRecord) -> Outcome {
-    let (registers, length) = kernel::place(entry.words());
+    let (registers, _) = kernel::place(entry.words());
     let delivery = kernel::system_call(Request {
         syscall: Syscall::VMEnter,
         target: CPtr::NULL,
-        info: MessageInfo::new(0, length, 0),
+        // The flags say which words count.
+        info: MessageInfo::default(),
         registers,
         reply: CPtr::NULL,
     });
@@ -301,7 +302,8 @@ mod tests {
             panic!("one call")
         };
         assert_eq!(recorded.request.syscall, Syscall::VMEnter);
-        assert_eq!(recorded.words, [2, 0x8000_0020]);
+        assert_eq!(recorded.request.info, MessageInfo::default());
+        assert_eq!(recorded.request.registers, [2, 0x8000_0020, 0, 0]);
     }
 
     #[test]
@@ -315,12 +317,9 @@ mod tests {
             ..Answer::default()
         });
         assert_eq!(enter(&entry, &mut ExitRecord::default()), Outcome::Exit);
-        let words = &take()[0].words;
-        assert_eq!(
-            (words.len(), words[0], words[2], words[4]),
-            (32, 0b1001, 0x7c00, 2)
-        );
-        assert_eq!(words[16..], registers);
+        assert_eq!(take()[0].request.registers, [0b1001, 0, 0x7c00, 0]);
+        assert_eq!(kernel::buffer_word(4), 2);
+        assert!((0..16).all(|index| kernel::buffer_word(16 + index) == 100 + index as u64));
     }
 
     #[test]

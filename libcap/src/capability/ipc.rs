@@ -42,10 +42,11 @@ impl Received {
     }
 
     /// The bits, if it is a signal. A call always has the bit that root sets in every client's
-    /// badge, so nobody can forge a signal by calling.
+    /// badge, so nobody can forge a signal by calling. The descriptor says nothing here: a signal
+    /// leaves it as the system call passed it in.
     #[must_use]
     pub const fn signal(&self) -> Option<u64> {
-        if self.0.badge & CALLER_BIT == 0 && self.0.info.word() == 0 {
+        if self.0.badge & CALLER_BIT == 0 {
             Some(self.0.badge)
         } else {
             None
@@ -115,8 +116,8 @@ impl Endpoint {
     #[must_use]
     pub fn poll(self, reply: Reply) -> Option<Received> {
         let delivery = receive(Syscall::NBRecv, self.cptr(), reply.cptr());
-        // Badge and descriptor are 0 when nothing came: no client has badge 0.
-        (delivery.badge != 0 || delivery.info.word() != 0).then_some(Received(delivery))
+        // No client has badge 0, and no signal is without a bit.
+        (delivery.badge != 0).then_some(Received(delivery))
     }
 
     /// Answers the caller behind `reply` and waits for the next one with the same object.
@@ -252,6 +253,20 @@ mod tests {
         });
         assert_eq!(endpoint.receive(reply).signal(), Some(4));
         assert_eq!(take()[0].request.reply, CPtr(2));
+    }
+
+    #[test]
+    fn a_signal_after_a_reply_is_told_by_its_badge_alone() {
+        // The kernel leaves the descriptor of the reply in its register.
+        prepare(Answer {
+            badge: 4,
+            label: 0,
+            words: vec![1, 42],
+        });
+        let message = Message::from_body(0, &[42]).unwrap();
+        let received =
+            Endpoint::from_cptr(CPtr(1)).reply_receive(Reply::from_cptr(CPtr(2)), &message);
+        assert_eq!(received.signal(), Some(4));
     }
 
     #[test]
