@@ -7,7 +7,6 @@ extern crate alloc;
 pub mod bus;
 pub mod device;
 pub mod emulate;
-pub mod entry;
 pub mod event;
 pub mod exit;
 pub mod memory;

@@ -1,6 +1,7 @@
 //! In which mode the guest's CPU is: what the page walker and the decoder need to know.
 
-use crate::exit::ExitRecord;
+use libcap::vcpu::ExitRecord;
+use sel4_sys::vcpu::exit_mode;
 
 /// CR0.PE.
 pub const CR0_PE: u64 = 1 << 0;
@@ -104,9 +105,9 @@ impl CpuMode {
     #[must_use]
     pub fn of(record: &ExitRecord) -> Self {
         let long = record.efer() & EFER_LMA != 0;
-        let code_size = if long && record.code_is_long() {
+        let code_size = if long && record.mode() & exit_mode::CS_LONG != 0 {
             CodeWidth::Bits64
-        } else if record.code_is_32_bit() {
+        } else if record.mode() & exit_mode::CS_DEFAULT_32 != 0 {
             CodeWidth::Bits32
         } else {
             CodeWidth::Bits16
@@ -116,13 +117,13 @@ impl CpuMode {
             cr3: record.cr3(),
             cr4: record.cr4(),
             efer: record.efer(),
-            rflags: record.words[4],
-            privilege_level: record.privilege_level(),
+            rflags: record.rflags(),
+            privilege_level: record.privilege_level() as u8,
             code_size,
             code_base: if code_size == CodeWidth::Bits64 {
                 0
             } else {
-                record.code_base()
+                record.cs_base()
             },
         }
     }
@@ -170,21 +171,24 @@ impl CpuMode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sel4_sys::vcpu::exit;
 
     #[test]
     fn cs_l_counts_only_in_long_mode() {
-        let mut record = ExitRecord::default();
-        record.words[10] = 1 << 2 | 1 << 3;
-        assert_eq!(CpuMode::of(&record).code_size, CodeWidth::Bits32);
-        record.words[9] = EFER_LMA;
-        assert_eq!(CpuMode::of(&record).code_size, CodeWidth::Bits64);
+        let mut words = [0; exit::LENGTH];
+        words[exit::MODE] = exit_mode::CS_LONG | exit_mode::CS_DEFAULT_32;
+        let legacy = CpuMode::of(&ExitRecord::from_words(words));
+        assert_eq!(legacy.code_size, CodeWidth::Bits32);
+        words[exit::EFER] = EFER_LMA;
+        let long = CpuMode::of(&ExitRecord::from_words(words));
+        assert_eq!(long.code_size, CodeWidth::Bits64);
     }
 
     #[test]
     fn real_mode_code_wraps_at_64_kib() {
-        let mut record = ExitRecord::default();
-        record.words[11] = 0xf_0000;
-        let mode = CpuMode::of(&record);
+        let mut words = [0; exit::LENGTH];
+        words[exit::CS_BASE] = 0xf_0000;
+        let mode = CpuMode::of(&ExitRecord::from_words(words));
         assert_eq!(mode.code_address(0xfff0), 0xf_fff0);
         assert_eq!(mode.advance(0xffff, 2), 1);
     }

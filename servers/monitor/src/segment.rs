@@ -3,10 +3,12 @@
 //! Attributes are in VMX's access-rights format, which docs/abi.md uses for both vendors.
 //! Source: Intel SDM volume 3, sections 3.4 and 5.3.
 
+use sel4_sys::vcpu_field::segment_attributes;
+
 use crate::event::GuestException;
 use crate::mode::CpuMode;
 use crate::paging::{Intent, is_canonical};
-use crate::vcpu::{Field, SegmentName, Vcpu};
+use crate::vcpu::{SegmentName, Vcpu};
 
 /// A loaded segment register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +24,6 @@ pub struct Segment {
 const TYPE_WRITABLE: u64 = 1 << 1;
 const TYPE_EXPAND_DOWN: u64 = 1 << 2;
 const TYPE_CODE: u64 = 1 << 3;
-const ATTRIBUTE_BIG: u64 = 1 << 14;
-const ATTRIBUTE_UNUSABLE: u64 = 1 << 16;
 
 /// Gives segment registers on demand: most exits need none.
 pub trait SegmentSource {
@@ -33,14 +33,8 @@ pub trait SegmentSource {
 
 impl<V: Vcpu> SegmentSource for V {
     fn segment(&mut self, name: SegmentName) -> Segment {
-        let mut values = [0; 3];
-        let fields = [
-            Field::base(name),
-            Field::limit(name),
-            Field::attributes(name),
-        ];
-        self.read_fields(&fields, &mut values);
-        let [base, limit, attributes] = values;
+        let fields = [name.base(), name.limit(), name.attributes()];
+        let [base, limit, attributes] = self.read_fields(fields);
         Segment {
             base,
             limit,
@@ -103,11 +97,11 @@ impl SegmentAccess {
                 Intent::Write => writable,
                 Intent::Read | Intent::Fetch => readable,
             };
-            if kind & ATTRIBUTE_UNUSABLE != 0 || !permitted {
+            if kind & segment_attributes::UNUSABLE != 0 || !permitted {
                 return false;
             }
             if !is_code && kind & TYPE_EXPAND_DOWN != 0 {
-                let top = if kind & ATTRIBUTE_BIG != 0 {
+                let top = if kind & segment_attributes::DEFAULT_32 != 0 {
                     0xffff_ffff
                 } else {
                     0xffff
@@ -129,8 +123,9 @@ impl SegmentAccess {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::ExitRecord;
     use crate::mode::{CR0_PE, EFER_LMA};
+    use libcap::vcpu::ExitRecord;
+    use sel4_sys::vcpu::{exit, exit_mode};
 
     struct Fixed(Segment);
 
@@ -141,10 +136,10 @@ mod tests {
     }
 
     fn protected() -> CpuMode {
-        let mut record = ExitRecord::default();
-        record.words[6] = CR0_PE;
-        record.words[10] = 1 << 3;
-        CpuMode::of(&record)
+        let mut words = [0; exit::LENGTH];
+        words[exit::CR0] = CR0_PE;
+        words[exit::MODE] = exit_mode::CS_DEFAULT_32;
+        CpuMode::of(&ExitRecord::from_words(words))
     }
 
     fn access(offset: u64, intent: Intent) -> SegmentAccess {
@@ -191,7 +186,7 @@ mod tests {
         let mut stack = Fixed(Segment {
             base: 0,
             limit: 0xfff,
-            attributes: 0x97 | ATTRIBUTE_BIG,
+            attributes: 0x97 | segment_attributes::DEFAULT_32,
         });
         let mode = protected();
         assert!(
@@ -208,10 +203,10 @@ mod tests {
 
     #[test]
     fn long_mode_ignores_limits_but_not_canonical_form() {
-        let mut record = ExitRecord::default();
-        record.words[9] = EFER_LMA;
-        record.words[10] = 1 << 2;
-        let mode = CpuMode::of(&record);
+        let mut words = [0; exit::LENGTH];
+        words[exit::EFER] = EFER_LMA;
+        words[exit::MODE] = exit_mode::CS_LONG;
+        let mode = CpuMode::of(&ExitRecord::from_words(words));
         let mut none = Fixed(Segment {
             base: 0x77,
             limit: 0,

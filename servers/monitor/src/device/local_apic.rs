@@ -4,6 +4,7 @@
 //! It decides *which* interrupt its CPU would take next. Whether the CPU can take one now (flags,
 //! shadows) is [`crate::machine`]'s question, and where messages go is [`crate::interrupts`]'.
 
+pub mod register;
 pub mod timer;
 pub mod vector_set;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::interrupt_message::{Delivery, Destination, InterruptMessage, Trigger};
 use crate::time::{Ticks, TimeBase};
+use register as reg;
 use timer::{ApicTimer, TimerMode};
 use vector_set::VectorSet;
 
@@ -38,34 +40,6 @@ const ERROR_REGISTER: u32 = 1 << 7;
 
 /// Vectors below this are the CPU's own.
 const FIRST_VECTOR: u8 = 16;
-
-/// Register numbers: the offset in the page divided by 16, or the MSR less 0x800.
-pub mod register {
-    #![expect(missing_docs, reason = "the names of the SDM's table")]
-    pub const ID: u8 = 0x02;
-    pub const VERSION: u8 = 0x03;
-    pub const TASK_PRIORITY: u8 = 0x08;
-    pub const ARBITRATION_PRIORITY: u8 = 0x09;
-    pub const PROCESSOR_PRIORITY: u8 = 0x0a;
-    pub const END_OF_INTERRUPT: u8 = 0x0b;
-    pub const LOGICAL_DESTINATION: u8 = 0x0d;
-    pub const DESTINATION_FORMAT: u8 = 0x0e;
-    pub const SPURIOUS: u8 = 0x0f;
-    pub const IN_SERVICE: u8 = 0x10;
-    pub const TRIGGER_MODE: u8 = 0x18;
-    pub const REQUESTED: u8 = 0x20;
-    pub const ERROR_STATUS: u8 = 0x28;
-    pub const COMMAND: u8 = 0x30;
-    pub const COMMAND_HIGH: u8 = 0x31;
-    pub const LVT_TIMER: u8 = 0x32;
-    pub const LVT_LINT0: u8 = 0x35;
-    pub const LVT_ERROR: u8 = 0x37;
-    pub const INITIAL_COUNT: u8 = 0x38;
-    pub const CURRENT_COUNT: u8 = 0x39;
-    pub const DIVIDE: u8 = 0x3e;
-    pub const SELF_INTERRUPT: u8 = 0x3f;
-}
-use register as reg;
 
 /// Local vector table entries: timer, thermal, performance, LINT0, LINT1, error.
 const LVT_ENTRIES: usize = 6;

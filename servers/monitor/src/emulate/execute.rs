@@ -1,6 +1,7 @@
 //! Ordinary instructions with a memory operand: moves, arithmetic, bit tests, exchanges, stack.
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind};
+use sel4_sys::vcpu_field::segment_attributes;
 
 use super::arithmetic::{self, BitAction, CF, Outcome, ZF};
 use super::place::Place;
@@ -287,10 +288,12 @@ impl<B: Bus> Emulator<'_, B> {
 
     /// Mask of the stack pointer.
     fn stack_mask(&mut self) -> u64 {
-        const ATTRIBUTE_BIG: u64 = 1 << 14;
         match self.mode.code_size {
             CodeWidth::Bits64 => u64::MAX,
-            _ if self.segments.segment(SegmentName::Ss).attributes & ATTRIBUTE_BIG != 0 => {
+            _ if self.segments.segment(SegmentName::Ss).attributes
+                & segment_attributes::DEFAULT_32
+                != 0 =>
+            {
                 0xffff_ffff
             }
             _ => 0xffff,

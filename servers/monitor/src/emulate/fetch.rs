@@ -5,10 +5,10 @@
 //! unchanged) and the last decoded instructions (held only as long as their bytes are unchanged).
 
 use iced_x86::{Decoder, DecoderOptions, Instruction};
+use libcap::vcpu::ExitRecord;
 
 use super::EmulationError;
 use crate::event::GuestException;
-use crate::exit::ExitRecord;
 use crate::memory::{GuestAddress, GuestMemory};
 use crate::mode::CpuMode;
 use crate::paging::{Intent, Translation, translate};
@@ -86,9 +86,11 @@ impl Fetcher {
         record: &ExitRecord,
         rip: u64,
     ) -> Result<CodeBytes, EmulationError> {
-        let (given, length) = record.instruction_bytes();
-        if length > 0 && rip == record.words[2] {
-            return Ok(CodeBytes::new(&given[..length]));
+        if rip == record.rip() {
+            let given = record.instruction_bytes();
+            if !given.is_empty() {
+                return Ok(CodeBytes::new(&given));
+            }
         }
         self.bytes_from_memory(memory, mode, rip)
     }

@@ -1,19 +1,21 @@
 use super::*;
-use crate::exit::{AccessSize, ExitRecord};
+use crate::exit::AccessSize;
 use crate::memory::tests::ram;
 use crate::mode::{CR0_PE, CR0_PG};
+use libcap::vcpu::ExitRecord;
 use proptest::prelude::*;
+use sel4_sys::vcpu::{exit, exit_mode};
 
 const ROOT: u64 = 0x1000;
 
 fn mode(cr0: u64, cr4: u64, efer: u64, privilege_level: u8) -> CpuMode {
-    let mut record = ExitRecord::default();
-    record.words[6] = cr0 | CR0_PE | CR0_PG;
-    record.words[7] = ROOT;
-    record.words[8] = cr4;
-    record.words[9] = efer;
-    record.words[10] = u64::from(privilege_level) | 1 << 2;
-    CpuMode::of(&record)
+    let mut words = [0; exit::LENGTH];
+    words[exit::CR0] = cr0 | CR0_PE | CR0_PG;
+    words[exit::CR3] = ROOT;
+    words[exit::CR4] = cr4;
+    words[exit::EFER] = efer;
+    words[exit::MODE] = u64::from(privilege_level) | exit_mode::CS_LONG;
+    CpuMode::of(&ExitRecord::from_words(words))
 }
 
 fn long(privilege_level: u8) -> CpuMode {
