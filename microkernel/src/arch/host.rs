@@ -3,7 +3,7 @@
 
 use core::cell::Cell;
 
-use super::{IoApicRoute, PortWidth};
+use super::{IoApicRoute, IrqMask, PortWidth};
 use crate::object::Tcb;
 use crate::store::{Ref, Table};
 
@@ -133,15 +133,6 @@ pub fn invalidate_guest_space(_root: Ref<Table>, _asid: u16) {
 /// Masks or unmasks an interrupt at its controller.
 pub fn set_irq_mask(irq: u8, masked: IrqMask) {
     machine(|m| m.irq_mask.set(Some((irq, masked == IrqMask::Masked))));
-}
-
-/// Whether an interrupt is delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IrqMask {
-    /// Held back.
-    Masked,
-    /// Delivered.
-    Unmasked,
 }
 
 /// How many IOAPICs the machine has, and how many pins IOAPIC `index` has.

@@ -38,3 +38,12 @@ pub struct IoApicRoute {
     /// User vector, 0..=107; the IDT vector is 0x30 above.
     pub vector: u64,
 }
+
+/// Whether an interrupt is delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IrqMask {
+    /// Held back.
+    Masked,
+    /// Delivered.
+    Unmasked,
+}

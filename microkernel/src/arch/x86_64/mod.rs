@@ -1,0 +1,65 @@
+//! The PC: everything that touches hardware. `arch::host` is the contract of what it offers.
+//!
+//! - way up: `start` (from boot.s), `features`, `descriptors`, `multiprocessor`, `global`
+//! - entries and exits: `trap` (with entry.s), `cpu`, `lock`, `thread_state`, `panic`
+//! - memory: `paging`, `tlb`
+//! - interrupts and time: `apic`, `io_apic`, `clock`, `remote`
+//! - the rest: `console`, `ports`
+//!
+//! Unsafe code is allowed in here and in `store`, nowhere else.
+#![expect(
+    unsafe_code,
+    reason = "hardware is reached by instructions that Rust does not know"
+)]
+
+mod apic;
+mod clock;
+mod console;
+mod cpu;
+mod descriptors;
+mod features;
+mod global;
+mod io_apic;
+mod lock;
+mod multiprocessor;
+mod paging;
+mod panic;
+mod ports;
+mod remote;
+mod start;
+mod thread_state;
+mod tlb;
+mod trap;
+
+pub use apic::interrupt_pending;
+pub use clock::{now, set_deadline};
+pub use console::debug_put_char;
+pub use cpu::node_id;
+pub use io_apic::{ioapic_pins, route_ioapic, set_irq_mask};
+pub use paging::{copy_kernel_mappings, kernel_address, physical_address, switch_address_space};
+pub use panic::{debug_halt, panic};
+pub use ports::{port_in, port_out};
+pub use remote::{kick, stall};
+pub use thread_state::{flush_thread_state, initialise_thread_state, switch_thread_state};
+pub use tlb::{
+    guest_generation, invalidate_address_space, invalidate_guest_space, invalidate_page,
+};
+
+/// Whether an IOMMU translates device accesses.
+#[must_use]
+pub fn has_iommu() -> bool {
+    false
+}
+
+/// How this machine translates guest-physical addresses.
+#[must_use]
+pub fn guest_paging() -> crate::vspace::GuestPaging {
+    crate::vspace::GuestPaging::Nested
+}
+
+/// The bit that forbids instruction fetches in a page-table entry: every 64-bit CPU since 2004
+/// has it, and boot turns it on before anything else.
+#[must_use]
+pub fn execute_never() -> u64 {
+    crate::vspace::entry::EXECUTE_NEVER
+}

@@ -1,0 +1,214 @@
+//! Thread state that is not in the general registers: the x87, SSE and AVX registers, and the FS
+//! and GS bases.
+//!
+//! Extended state is saved whenever a CPU goes from one thread to another, so what is not running
+//! is in memory. It is loaded only if the registers do not hold it still: a CPU that went idle, or
+//! to a thread without extended state, and back, loads nothing.
+//!
+//! The bases are changed by the kernel alone (CR4.FSGSBASE is off), except that a user's load of
+//! the FS or GS selector makes a base 0. So a base is written at every switch, unless both
+//! threads have 0.
+
+use core::arch::asm;
+use core::cell::Cell;
+
+use x86::controlregs::{Cr0, cr0, cr0_write};
+use x86::msr::{IA32_FS_BASE, IA32_KERNEL_GSBASE, wrmsr};
+
+use crate::object::{Tcb, TcbFlags, ThreadState};
+use crate::store::Ref;
+
+use super::cpu::{CPUS, Cpu, this_cpu};
+use super::features::features;
+use super::remote;
+
+/// Whose extended state is in a CPU's registers.
+pub struct FpuUse {
+    /// The thread that may be changing the registers: memory is behind them.
+    live: Cell<Option<Ref<Tcb>>>,
+    /// The thread whose state in memory the registers equal, or are ahead of if it is `live`.
+    owner: Cell<Option<Ref<Tcb>>>,
+    /// CR0.TS is set: any use is an exception.
+    trapped: Cell<bool>,
+}
+
+/// The segment bases that a CPU has loaded.
+pub struct Bases {
+    /// Address of the thread that they were loaded for.
+    thread: Cell<usize>,
+    fs: Cell<u64>,
+    gs: Cell<u64>,
+}
+
+impl FpuUse {
+    pub const fn new() -> Self {
+        Self {
+            live: Cell::new(None),
+            owner: Cell::new(None),
+            trapped: Cell::new(false),
+        }
+    }
+}
+
+impl Bases {
+    pub const fn new() -> Self {
+        Self {
+            thread: Cell::new(0),
+            fs: Cell::new(0),
+            gs: Cell::new(0),
+        }
+    }
+}
+
+/// Offsets in the legacy region and values after FINIT and reset (Intel SDM volume 1, 10.5).
+const CONTROL_WORD: usize = 0;
+const MXCSR: usize = 24;
+const INITIAL_CONTROL_WORD: u16 = 0x37f;
+const INITIAL_MXCSR: u32 = 0x1f80;
+
+/// Makes this CPU's registers hold what `to` needs beside its general registers. Does nothing if
+/// they do already.
+#[inline(always)]
+pub fn switch_thread_state(_from: Option<Ref<Tcb>>, to: Ref<Tcb>) {
+    let cpu = this_cpu();
+    if cpu.fpu.live.get() != Some(to) {
+        switch_fpu(cpu, to);
+    }
+    switch_bases(&cpu.bases, to);
+}
+
+#[inline(always)]
+fn switch_fpu(cpu: &Cpu, to: Ref<Tcb>) {
+    save(cpu);
+    if to.state.get() == ThreadState::Idle {
+        return;
+    }
+    if to.flags.get().0 & TcbFlags::FPU_DISABLED != 0 {
+        if !cpu.fpu.trapped.replace(true) {
+            // SAFETY: TS only makes extended instructions fault; the kernel uses none.
+            unsafe { cr0_write(cr0() | Cr0::CR0_TASK_SWITCHED) };
+        }
+        return;
+    }
+    release_fpu(cpu);
+    if cpu.fpu.owner.get() != Some(to) {
+        restore_area(to);
+        cpu.fpu.owner.set(Some(to));
+    }
+    cpu.fpu.live.set(Some(to));
+}
+
+#[inline(always)]
+fn release_fpu(cpu: &Cpu) {
+    if cpu.fpu.trapped.replace(false) {
+        // SAFETY: clears TS and nothing else.
+        unsafe { asm!("clts", options(nomem, nostack, preserves_flags)) };
+    }
+}
+
+/// Brings the memory of the thread that runs on this CPU up to date. Called on that CPU, with the
+/// lock or while another CPU, which has it, waits for the answer.
+#[inline(always)]
+pub fn save(cpu: &Cpu) {
+    if let Some(tcb) = cpu.fpu.live.take() {
+        save_area(tcb);
+    }
+}
+
+#[inline(always)]
+fn save_area(tcb: Ref<Tcb>) {
+    let area = tcb.fpu.0.as_ptr();
+    let features = features();
+    let (low, high) = (features.xcr0 as u32, (features.xcr0 >> 32) as u32);
+    // SAFETY: the area is the thread's own, 64-byte aligned and as large as the components that
+    // XCR0 enables; TS is clear, because the thread is live.
+    unsafe {
+        if features.xsaveopt {
+            asm!("xsaveopt64 [{}]", in(reg) area, in("eax") low, in("edx") high,
+                options(nostack, preserves_flags));
+        } else if features.xcr0 != 0 {
+            asm!("xsave64 [{}]", in(reg) area, in("eax") low, in("edx") high,
+                options(nostack, preserves_flags));
+        } else {
+            asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags));
+        }
+    }
+}
+
+#[inline(always)]
+fn restore_area(tcb: Ref<Tcb>) {
+    let area = tcb.fpu.0.as_ptr();
+    let xcr0 = features().xcr0;
+    // SAFETY: as above; the area was written by `initialise_thread_state` or by `save_area`, and
+    // nobody else writes it, so its header and MXCSR are valid.
+    unsafe {
+        if xcr0 != 0 {
+            asm!("xrstor64 [{}]", in(reg) area, in("eax") xcr0 as u32, in("edx") (xcr0 >> 32) as u32,
+                options(nostack, preserves_flags, readonly));
+        } else {
+            asm!("fxrstor64 [{}]", in(reg) area, options(nostack, preserves_flags, readonly));
+        }
+    }
+}
+
+#[inline(always)]
+fn switch_bases(loaded: &Bases, to: Ref<Tcb>) {
+    let (fs, gs) = (to.registers.fs_base.get(), to.registers.gs_base.get());
+    if fs | gs | loaded.fs.get() | loaded.gs.get() != 0 {
+        load_bases(loaded, to, fs, gs);
+    }
+}
+
+fn load_bases(loaded: &Bases, to: Ref<Tcb>, fs: u64, gs: u64) {
+    let same_thread = loaded.thread.replace(to.address()) == to.address();
+    let old_fs = loaded.fs.replace(fs);
+    if fs != old_fs || (fs != 0 && !same_thread) {
+        // SAFETY: a canonical address; the kernel does not use FS.
+        unsafe { wrmsr(IA32_FS_BASE, canonical(fs)) };
+    }
+    let old_gs = loaded.gs.replace(gs);
+    if gs != old_gs || (gs != 0 && !same_thread) {
+        // SAFETY: a canonical address; the user's base becomes active at `swapgs` only.
+        unsafe { wrmsr(IA32_KERNEL_GSBASE, canonical(gs)) };
+    }
+}
+
+/// The nearest that the MSR takes: bit 47 continued upward.
+fn canonical(address: u64) -> u64 {
+    ((address << 16) as i64 >> 16) as u64
+}
+
+/// Brings the memory image of `tcb`'s extended state up to date, wherever it runs, and makes every
+/// CPU load it from there the next time.
+pub fn flush_thread_state(tcb: Ref<Tcb>) {
+    let me = this_cpu();
+    for cpu in &CPUS {
+        if cpu.fpu.live.get() == Some(tcb) {
+            if core::ptr::eq(cpu, me) {
+                save(cpu);
+            } else {
+                remote::stall(cpu.index.get());
+            }
+        }
+        forget(cpu, tcb);
+    }
+}
+
+/// Sets `tcb`'s extended state to that of a fresh thread.
+pub fn initialise_thread_state(tcb: Ref<Tcb>) {
+    let mut area = [0; crate::object::FPU_AREA_BYTES];
+    area[CONTROL_WORD..][..2].copy_from_slice(&INITIAL_CONTROL_WORD.to_le_bytes());
+    area[MXCSR..][..4].copy_from_slice(&INITIAL_MXCSR.to_le_bytes());
+    tcb.fpu.0.set(area);
+    // An earlier thread may have had this address.
+    CPUS.iter().for_each(|cpu| forget(cpu, tcb));
+}
+
+fn forget(cpu: &Cpu, tcb: Ref<Tcb>) {
+    if cpu.fpu.owner.get() == Some(tcb) {
+        cpu.fpu.owner.set(None);
+    }
+    if cpu.bases.thread.get() == tcb.address() {
+        cpu.bases.thread.set(0);
+    }
+}

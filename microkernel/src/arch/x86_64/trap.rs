@@ -1,0 +1,213 @@
+//! Kernel entries: from the stubs in entry.s to the object model and back.
+//!
+//! Every entry takes the big lock, lets [`Kernel`] do its work and choose a thread, gives the lock
+//! up and returns that thread, which the stub goes on with. What another CPU only asks is answered
+//! without the lock.
+
+use core::arch::global_asm;
+use core::mem::offset_of;
+use core::sync::atomic::AtomicU64;
+
+use crate::kernel::Kernel;
+use crate::object::{Registers, Tcb, TcbSlot, ThreadState};
+use crate::store::Ref;
+use crate::time::Entry;
+
+use super::cpu::{Cpu, this_cpu};
+use super::global::kernel;
+use super::lock::{self, Acquired};
+use super::remote::{self, Question};
+use super::{apic, clock, descriptors, paging, panic, thread_state};
+
+/// Interrupt vectors, numbered as seL4 does.
+pub mod vector {
+    /// Page fault.
+    pub const PAGE_FAULT: u64 = 14;
+    /// First interrupt; number 0 of the legacy controller.
+    pub const FIRST_INTERRUPT: u64 = 0x20;
+    /// Last device interrupt: user vector 107.
+    pub const LAST_DEVICE: u64 = 155;
+    /// Local APIC timer.
+    pub const TIMER: u64 = 157;
+    /// Another CPU asks something.
+    pub const REMOTE: u64 = 158;
+    /// Another CPU wants this one to schedule.
+    pub const KICK: u64 = 159;
+    /// From here on `int` is an unknown system call.
+    pub const FIRST_TRAP: u64 = 160;
+    /// What a local APIC delivers when an interrupt was withdrawn.
+    pub const SPURIOUS: u64 = 255;
+}
+
+/// Flags that user code may have set: arithmetic, TF, DF, AC, ID.
+const USER_FLAGS: u32 = 0x0024_0dd5;
+/// Flags that are always set in user mode: bit 1 and IF.
+const FIXED_FLAGS: u32 = 0x202;
+/// Bit of a page fault's error code that says it was an instruction fetch.
+const FETCH_BIT: u32 = 4;
+/// Bytes of `int n` and `syscall`.
+const TRAP_BYTES: u64 = 2;
+
+/// Non-maskable interrupts since boot.
+static NMI_COUNT: AtomicU64 = AtomicU64::new(0);
+
+macro_rules! register {
+    ($name:ident) => {
+        offset_of!(Tcb, registers) + offset_of!(Registers, $name)
+    };
+}
+
+global_asm!(
+    include_str!("entry.s"),
+    CPU_USER_RSP = const offset_of!(Cpu, user_rsp),
+    CPU_CURRENT = const offset_of!(Cpu, current),
+    CPU_STACK_TOP = const offset_of!(Cpu, stack_top),
+    RESTART_IP = const offset_of!(Tcb, restart_ip),
+    RIP = const register!(rip),
+    RSP = const register!(rsp),
+    RFLAGS = const register!(rflags),
+    RAX = const register!(rax),
+    RBX = const register!(rbx),
+    RCX = const register!(rcx),
+    RDX = const register!(rdx),
+    RSI = const register!(rsi),
+    RDI = const register!(rdi),
+    RBP = const register!(rbp),
+    R8 = const register!(r8),
+    R9 = const register!(r9),
+    R10 = const register!(r10),
+    R11 = const register!(r11),
+    R12 = const register!(r12),
+    R13 = const register!(r13),
+    R14 = const register!(r14),
+    R15 = const register!(r15),
+    USER_CS = const descriptors::USER_CODE,
+    USER_SS = const descriptors::USER_DATA,
+    USER_FLAGS = const USER_FLAGS,
+    FIXED_FLAGS = const FIXED_FLAGS,
+    FIRST_INTERRUPT = const vector::FIRST_INTERRUPT,
+    SYSCALL = sym handle_syscall,
+    TRAP = sym handle_trap,
+    FATAL = sym panic::fatal,
+    NMI_COUNT = sym NMI_COUNT,
+);
+
+unsafe extern "C" {
+    fn idle_loop(stack_top: usize) -> !;
+    fn exit_to_user();
+}
+
+/// A `syscall`: the words in RDI, RSI and RDX, and the address of the current TCB. Returns the
+/// address of the TCB to go on with.
+extern "C" fn handle_syscall(_cptr: u64, _info: u64, number: u64, _tcb: usize) -> usize {
+    let cpu = this_cpu();
+    let acquired = lock::acquire(cpu);
+    let kernel = kernel();
+    // Here the fast path for Call and ReplyRecv goes, for `Acquired::AtOnce` only: after a wait
+    // the thread may be another CPU's by now.
+    let _ = acquired == Acquired::AtOnce;
+    if kernel.enter() == Entry::Proceed {
+        kernel.handle_syscall(number);
+    }
+    resume(cpu, kernel)
+}
+
+/// An exception in user mode, or an interrupt in user mode or while idle. Returns the address of
+/// the TCB to go on with.
+extern "C" fn handle_trap(number: u64, code: u64, tcb: usize) -> usize {
+    let cpu = this_cpu();
+    let address = if number == vector::PAGE_FAULT {
+        // SAFETY: reading CR2 has no effect.
+        unsafe { x86::controlregs::cr2() as u64 }
+    } else {
+        0
+    };
+    if is_answered_without_lock(cpu, number) {
+        return go_on(cpu, Ref::from_address(tcb));
+    }
+    lock::acquire(cpu);
+    let kernel = kernel();
+    let entry = kernel.enter();
+    match number {
+        vector::FIRST_INTERRUPT..=vector::LAST_DEVICE => {
+            kernel.handle_interrupt((number - vector::FIRST_INTERRUPT) as u8);
+            apic::end_of_interrupt();
+        }
+        vector::TIMER => {
+            apic::end_of_interrupt();
+            kernel.handle_timer_interrupt();
+        }
+        vector::KICK => {
+            apic::end_of_interrupt();
+            kernel.handle_kick();
+        }
+        _ if entry == Entry::Void => {}
+        vector::PAGE_FAULT => kernel.handle_page_fault(address, code, code >> FETCH_BIT & 1),
+        0..vector::FIRST_INTERRUPT => kernel.handle_exception(number, code),
+        vector::FIRST_TRAP.. => handle_software_trap(kernel, number),
+        _ => {}
+    }
+    resume(cpu, kernel)
+}
+
+/// Whether this entry is over without the lock: a question of another CPU that needs no choice of
+/// thread, a timer that fired early because its counter is short, an interrupt that is none.
+fn is_answered_without_lock(cpu: &Cpu, number: u64) -> bool {
+    match number {
+        vector::REMOTE => {
+            apic::end_of_interrupt();
+            match remote::answer(cpu) {
+                Some(Question::Stall) => false,
+                _ => !cpu.lost_space.get(),
+            }
+        }
+        vector::TIMER if clock::now() < cpu.deadline.get() => {
+            apic::end_of_interrupt();
+            clock::set_deadline(cpu.deadline.get());
+            true
+        }
+        vector::SPURIOUS => true,
+        _ => false,
+    }
+}
+
+/// `int n` with a vector that is nobody's: a system call that does not exist, numbered as in seL4.
+fn handle_software_trap(kernel: &Kernel, number: u64) {
+    let tcb = kernel.current();
+    let registers = &tcb.registers;
+    registers.rip.set(registers.rip.get() - TRAP_BYTES);
+    tcb.restart_ip.set(registers.rip.get());
+    kernel.handle_syscall(number << 24 | registers.rax.get() & 0xff_ffff);
+}
+
+/// Ends an entry: the thread that runs next, with all its state in place and the lock given up.
+pub fn resume(cpu: &Cpu, kernel: &Kernel) -> usize {
+    kernel.leave();
+    let current = kernel.current();
+    if cpu.lost_space.replace(false) {
+        let root = kernel.valid_address_space(current.slot(TcbSlot::VSpace));
+        paging::switch_address_space(root);
+    }
+    thread_state::switch_thread_state(None, current);
+    lock::release();
+    go_on(cpu, current)
+}
+
+/// Where this CPU goes with `tcb`: back to the stub, and for an idle thread nowhere.
+fn go_on(cpu: &Cpu, tcb: Ref<Tcb>) -> usize {
+    if tcb.state.get() == ThreadState::Idle {
+        cpu.current.set(tcb.address());
+        // SAFETY: nothing on this stack is needed any more; interrupts start again at its top.
+        unsafe { idle_loop(cpu.stack_top.get()) }
+    }
+    tcb.address()
+}
+
+/// Goes to user mode, or to idling, for the first time on this CPU. The caller holds the lock.
+pub fn start(cpu: &Cpu) -> ! {
+    let tcb = resume(cpu, kernel());
+    // SAFETY: the stub takes the TCB in RAX and never returns; the stack is not needed any more.
+    unsafe {
+        core::arch::asm!("jmp {}", sym exit_to_user, in("rax") tcb, options(noreturn));
+    }
+}
