@@ -228,6 +228,7 @@ impl Env {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::executor::Events;
     use proto::start::CapKind;
 
     fn cap(name: &str, kind: CapKind, slot: u64) -> NamedCap {
@@ -288,5 +289,25 @@ mod tests {
     #[test]
     fn arguments_are_decoded_as_a_whole() {
         assert_eq!(env().decode_args::<u8>(), 5);
+    }
+
+    #[test]
+    fn an_event_loop_claims_its_reply_objects_in_order() {
+        let mut env = env();
+        env.caps.push(cap("self", CapKind::Endpoint, 30));
+        for index in 0..3 {
+            env.caps
+                .push(cap(&format!("reply.{index}"), CapKind::Reply, 40 + index));
+        }
+        assert_eq!(env.events().replies(), 3);
+        assert!(env.cap_names().eq(["root"]));
+    }
+
+    #[test]
+    #[should_panic(expected = "it serves but holds no reply object")]
+    fn a_server_without_reply_objects_cannot_start() {
+        let mut env = env();
+        env.caps.push(cap("self", CapKind::Endpoint, 30));
+        env.events();
     }
 }

@@ -1,8 +1,8 @@
 //! Untyped memory and frames.
 
-use sel4_sys::{CPtr, CapRights, InvocationLabel, ObjectType, VmAttributes};
+use sel4_sys::{CapRights, InvocationLabel, ObjectType, VmAttributes};
 
-use super::{CNode, GuestRoot, Slot, VSpace, capabilities};
+use super::{CNode, GuestRoot, IoSpace, Slot, VSpace, capabilities};
 use crate::invocation::{KernelError, invoke, perform};
 
 capabilities! {
@@ -118,7 +118,7 @@ impl Frame {
     /// As [`Frame::map`].
     pub fn map_io(
         self,
-        io_space: CPtr,
+        io_space: IoSpace,
         rights: CapRights,
         io_address: u64,
     ) -> Result<(), KernelError> {
@@ -127,7 +127,7 @@ impl Frame {
             self.cptr(),
             InvocationLabel::X86PageMapIo,
             &words,
-            &[io_space],
+            &[io_space.cptr()],
         )
     }
 

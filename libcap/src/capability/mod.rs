@@ -22,7 +22,9 @@ pub use interrupt::{IoApicPin, IrqControl, IrqHandler, MsiSource, Polarity, Trig
 pub use io_port::{IoPort, IoPortControl};
 pub use ipc::{Endpoint, Notification, Received, Reply};
 pub use memory::{Frame, Untyped};
-pub use paging::{AsidControl, AsidPool, PageDirectory, PageTable, Pdpt, VSpace};
+pub use paging::{
+    AsidControl, AsidPool, IoPageTable, IoSpace, PageDirectory, PageTable, Pdpt, VSpace,
+};
 pub use scheduling::{Cancelled, Refill, SchedContext, SchedControl, SchedParameters, Timer};
 pub use thread::{Tcb, ThreadSpaces};
 pub use virtual_machine::{GuestPageDirectory, GuestPageTable, GuestPdpt, GuestRoot, Vcpu};
@@ -87,5 +89,6 @@ macro_rules! kinds {
 
 kinds! {
     Endpoint, Notification, Reply, Tcb, CNode, Untyped, Frame, VSpace, SchedContext, SchedControl,
-    IrqHandler, IrqControl, IoPort, IoPortControl, AsidPool, AsidControl, Vcpu, GuestRoot, Timer,
+    IrqHandler, IrqControl, IoPort, IoPortControl, IoSpace, AsidPool, AsidControl, Vcpu, GuestRoot,
+    Timer,
 }

@@ -14,6 +14,10 @@ capabilities! {
     PageDirectory,
     /// Fourth level: one slot is 4 KiB.
     PageTable,
+    /// What a device sees of memory, through the IOMMU.
+    IoSpace,
+    /// One level of its translation.
+    IoPageTable,
     /// Gives address spaces their identifiers; one has room for 512.
     AsidPool,
     /// Makes pools.
@@ -56,6 +60,30 @@ paging_structure! {
     Pdpt: X86PdptMap, X86PdptUnmap;
     PageDirectory: X86PageDirectoryMap, X86PageDirectoryUnmap;
     PageTable: X86PageTableMap, X86PageTableUnmap;
+}
+
+impl IoPageTable {
+    /// Puts the next missing level in place for the span that `io_address` is in.
+    ///
+    /// # Errors
+    /// `InvalidCapability` if it is mapped already, `FailedLookup` if no level is missing.
+    pub fn map(self, space: IoSpace, io_address: u64) -> Result<(), KernelError> {
+        let caps = [space.cptr()];
+        perform(
+            self.cptr(),
+            InvocationLabel::IoPageTableMap,
+            &[io_address],
+            &caps,
+        )
+    }
+
+    /// Takes it out with everything below it.
+    ///
+    /// # Errors
+    /// `InvalidCapability` if it is no such structure.
+    pub fn unmap(self) -> Result<(), KernelError> {
+        perform(self.cptr(), InvocationLabel::IoPageTableUnmap, &[], &[])
+    }
 }
 
 impl AsidControl {

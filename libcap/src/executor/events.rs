@@ -156,3 +156,110 @@ impl Events for KernelEvents {
         self.incoming(&received)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::recorder::{Answer, prepare, take};
+    use sel4_sys::{CPtr, Syscall};
+
+    fn events() -> KernelEvents {
+        let replies = [CPtr(30), CPtr(31)]
+            .map(Reply::from_cptr)
+            .into_iter()
+            .collect();
+        let endpoint = Endpoint::from_cptr(CPtr(20));
+        let timer = Timer::from_cptr(CPtr(22));
+        KernelEvents::new(
+            Some(endpoint),
+            Notification::from_cptr(CPtr(21)),
+            replies,
+            Some(timer),
+        )
+    }
+
+    /// System call, target and reply object of everything asked since the last time.
+    fn asked() -> Vec<(Syscall, u64, u64)> {
+        take()
+            .iter()
+            .map(|call| {
+                (
+                    call.request.syscall,
+                    call.request.target.0,
+                    call.request.reply.0,
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn calls_are_received_with_the_reply_object_offered() {
+        let mut events = events();
+        prepare(Answer {
+            badge: Caller(5).badge(),
+            label: 1,
+            words: vec![1, 9],
+        });
+        let incoming = events.receive(Some(1), Patience::Block);
+        let Some(Incoming::Call { caller, message }) = incoming else {
+            panic!("{incoming:?}")
+        };
+        assert_eq!(caller, Caller(5));
+        assert_eq!(message.unwrap().body(), [9]);
+        assert_eq!(asked(), [(Syscall::Recv, 20, 31)]);
+    }
+
+    #[test]
+    fn without_a_reply_object_only_signals_are_waited_for() {
+        let mut events = events();
+        prepare(Answer {
+            badge: 6,
+            ..Answer::default()
+        });
+        let incoming = events.receive(None, Patience::Block);
+        assert!(
+            matches!(incoming, Some(Incoming::Signal(6))),
+            "{incoming:?}"
+        );
+        assert!(events.receive(None, Patience::Poll).is_none());
+        assert!(events.receive(Some(0), Patience::Poll).is_none());
+        assert_eq!(
+            asked(),
+            [
+                (Syscall::Wait, 21, 0),
+                (Syscall::NBWait, 21, 0),
+                (Syscall::NBRecv, 20, 30)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_reply_goes_out_with_the_next_wait() {
+        let mut events = events();
+        prepare(Answer {
+            badge: 1,
+            ..Answer::default()
+        });
+        events.reply_and_receive(0, &Message::empty(0));
+        events.reply(1, &Message::empty(0));
+        assert_eq!(
+            asked(),
+            [(Syscall::ReplyRecv, 20, 30), (Syscall::Send, 31, 0)]
+        );
+    }
+
+    #[test]
+    fn the_timer_is_armed_again_only_after_it_may_have_fired() {
+        let mut events = events();
+        events.set_deadline(100);
+        events.set_deadline(100);
+        assert_eq!(asked().len(), 1);
+        prepare(Answer {
+            badge: 1,
+            ..Answer::default()
+        });
+        let _ = events.receive(Some(0), Patience::Block);
+        events.set_deadline(100);
+        assert_eq!(asked(), [(Syscall::Recv, 20, 30), (Syscall::Call, 22, 0)]);
+    }
+}
