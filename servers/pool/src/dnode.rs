@@ -125,7 +125,7 @@ impl ObjectType {
         if self.0 & Self::NEW_STYLE != 0 {
             return self.0 & Self::NEW_STYLE_ENCRYPTED != 0;
         }
-        matches!(self.0, 9 | 10 | 17..=20 | 22..=27 | 33..=36 | 39 | 40 | 44 | 46 | 47)
+        matches!(self.0, 9 | 10 | 17..=20 | 22..=27 | 33..=36 | 39 | 40 | 44..=47)
     }
 
     /// Whether it is metadata, which gets more copies and always a checksum.

@@ -78,7 +78,7 @@ impl ChecksumKind {
             ChecksumKind::Zilog | ChecksumKind::Fletcher2 => fletcher::fletcher2(data),
             ChecksumKind::Fletcher4 | ChecksumKind::Zilog2 => fletcher::fletcher4(data),
             ChecksumKind::Sha256 | ChecksumKind::Label | ChecksumKind::GangHeader => sha256(data),
-            ChecksumKind::Sha512 => big_endian_words(&Sha512_256::digest(data)),
+            ChecksumKind::Sha512 => raw_words(&Sha512_256::digest(data)),
             ChecksumKind::Skein => raw_words(&skein::skein512_256(salt, data)),
             ChecksumKind::EdonR => raw_words(&edonr::edonr512_salted(salt, data)),
             ChecksumKind::Blake3 => raw_words(blake3::keyed_hash(salt, data).as_bytes()),

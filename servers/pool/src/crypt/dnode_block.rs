@@ -110,6 +110,7 @@ fn portable_properties(pointer: &BlockPointer, version: u64) -> u64 {
     const COMPRESSION: u64 = 0x7f << 32;
     const CHECKSUM: u64 = 0xff << 40;
     const DEDUP: u64 = 1 << 62;
+    const BYTE_ORDER: u64 = 1 << 63;
     let word = pointer.property_word() & !(DEDUP | CHECKSUM);
     if version == 0 {
         return word & !PHYSICAL_SIZE;
@@ -119,7 +120,7 @@ fn portable_properties(pointer: &BlockPointer, version: u64) -> u64 {
     }
     // Above the data, packing is the receiver's choice; a size field of 0 means one sector.
     if pointer.level() != 0 {
-        word & !(PHYSICAL_SIZE | COMPRESSION)
+        word & !(PHYSICAL_SIZE | COMPRESSION | BYTE_ORDER)
     } else {
         word
     }

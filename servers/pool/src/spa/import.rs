@@ -188,11 +188,17 @@ pub async fn import(candidate: &Candidate, options: ImportOptions) -> Result<Spa
     check_label_features(&candidate.config)?;
     let uberblock = candidate.uberblock()?;
     let devices = candidate.devices();
-    let first = open_mos(&candidate.label_tree()?, &devices, &uberblock, options).await?;
-    let directory = mos::directory(&first).await?;
-    let config_object = number(&directory, "config").ok_or(Error::Corrupt(Structure::Objset))?;
-    check_features(&first, &directory, options.access).await?;
-    let config = mos::config(&first, config_object).await?;
+    let first = build_zio(&candidate.label_tree()?, &devices, options)?;
+    let (directory, config) = match read_configuration(&first, &uberblock, options.access).await {
+        Ok(read) => read,
+        // What cannot be read with vdevs missing is better explained by the vdevs.
+        Err(ImportError::Pool(error)) => {
+            return Err(check_tops(first.vdevs())
+                .err()
+                .unwrap_or(ImportError::Pool(error)));
+        }
+        Err(error) => return Err(error),
+    };
     let tree = config
         .list("vdev_tree")
         .ok_or(Error::Corrupt(Structure::VdevTree))?;
@@ -201,8 +207,9 @@ pub async fn import(candidate: &Candidate, options: ImportOptions) -> Result<Spa
         return Err(ImportError::WrongDevices);
     }
     check_devices(&devices, options.access)?;
-    let mos = open_mos(&root, &devices, &uberblock, options).await?;
-    check_tops(mos.zio().vdevs())?;
+    let zio = build_zio(&root, &devices, options)?;
+    check_tops(zio.vdevs())?;
+    let mos = Rc::new(Objset::open(zio, 0, &uberblock.rootbp, None).await?);
     if let Some(salt) = mos::salt(&directory) {
         mos.zio().set_salt(salt);
     }
@@ -223,21 +230,27 @@ pub async fn import(candidate: &Candidate, options: ImportOptions) -> Result<Spa
     })
 }
 
-async fn open_mos(
+fn build_zio(
     root: &VdevConfig,
     devices: &DeviceSet,
-    uberblock: &Uberblock,
     options: ImportOptions,
-) -> Result<Rc<Objset>, ImportError> {
+) -> Result<Rc<Zio>, Error> {
     let tree = VdevTree::build(root, devices)?;
-    let zio = Rc::new(Zio::new(tree, options.arc_limit, options.access));
-    match Objset::open(zio.clone(), 0, &uberblock.rootbp, None).await {
-        Ok(mos) => Ok(Rc::new(mos)),
-        // An unreadable root with vdevs missing is better explained by the vdevs.
-        Err(error) => Err(check_tops(zio.vdevs())
-            .err()
-            .unwrap_or(ImportError::Pool(error))),
-    }
+    Ok(Rc::new(Zio::new(tree, options.arc_limit, options.access)))
+}
+
+/// The MOS directory and the configuration, read with the vdev tree of the labels.
+async fn read_configuration(
+    zio: &Rc<Zio>,
+    uberblock: &Uberblock,
+    access: Access,
+) -> Result<(Vec<ZapEntry>, Nvlist), ImportError> {
+    let mos = Objset::open(zio.clone(), 0, &uberblock.rootbp, None).await?;
+    let directory = mos::directory(&mos).await?;
+    check_features(&mos, &directory, access).await?;
+    let object = number(&directory, "config").ok_or(Error::Corrupt(Structure::Objset))?;
+    let config = mos::config(&mos, object).await?;
+    Ok((directory, config))
 }
 
 fn check_version(config: &Nvlist) -> Result<(), ImportError> {
