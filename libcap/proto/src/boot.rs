@@ -7,9 +7,11 @@
 
 pub mod archive;
 pub mod manifest;
+pub mod screen;
 
 pub use archive::{Archive, ArchiveError, Entry};
 pub use manifest::{
     Authority, Callee, Channel, ChannelKind, Device, DeviceGrant, Manifest, Placement, PortRange,
     Program, Restart, StartWhen,
 };
+pub use screen::Screen;
