@@ -5,6 +5,7 @@
 extern crate alloc;
 
 pub mod bus;
+pub mod cpuid;
 pub mod device;
 pub mod emulate;
 pub mod event;
@@ -12,8 +13,11 @@ pub mod exit;
 pub mod interrupts;
 pub mod memory;
 pub mod mode;
+pub mod msr;
 pub mod paging;
+pub mod paravirtual_clock;
 pub mod platform;
 pub mod segment;
+pub mod system_register;
 pub mod time;
 pub mod vcpu;

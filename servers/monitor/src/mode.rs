@@ -67,6 +67,8 @@ pub struct CpuMode {
     pub privilege_level: u8,
     /// Default operand and address size of the code segment.
     pub code_size: CodeWidth,
+    /// CS.L, which means something only in long mode.
+    pub code_is_long: bool,
     /// Base of CS; zero in 64-bit code.
     pub code_base: u64,
 }
@@ -105,7 +107,8 @@ impl CpuMode {
     #[must_use]
     pub fn of(record: &ExitRecord) -> Self {
         let long = record.efer() & EFER_LMA != 0;
-        let code_size = if long && record.mode() & exit_mode::CS_LONG != 0 {
+        let code_is_long = record.mode() & exit_mode::CS_LONG != 0;
+        let code_size = if long && code_is_long {
             CodeWidth::Bits64
         } else if record.mode() & exit_mode::CS_DEFAULT_32 != 0 {
             CodeWidth::Bits32
@@ -120,6 +123,7 @@ impl CpuMode {
             rflags: record.rflags(),
             privilege_level: record.privilege_level() as u8,
             code_size,
+            code_is_long,
             code_base: if code_size == CodeWidth::Bits64 {
                 0
             } else {
