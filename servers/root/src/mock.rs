@@ -50,8 +50,6 @@ pub struct Started {
     pub cpu: u16,
     pub priority: u8,
     pub fault_badge: u64,
-    pub vspace: Id,
-    pub cnode: Id,
 }
 
 #[derive(Debug, Default)]
@@ -407,14 +405,7 @@ impl Kernel for MockKernel {
             "the buffer is mapped where it is said"
         );
         let id = self.object_at(thread.cptr());
-        self.threads.insert(
-            id,
-            Started {
-                cnode,
-                vspace,
-                ..Started::default()
-            },
-        );
+        self.threads.insert(id, Started::default());
         Ok(())
     }
 

@@ -516,3 +516,6 @@ fn screen_args(program: &Program, fixed: &Fixed, machine: &Machine) -> Option<Ve
     let framebuffer = machine.framebuffer.filter(|_| drives)?;
     postcard::to_allocvec(&framebuffer.screen).ok()
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
