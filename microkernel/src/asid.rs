@@ -73,8 +73,9 @@ impl Kernel {
         }
         let (pool, index) = split(asid);
         if let Some(pool) = self.asid_pools[pool].get() {
-            forget_translations(root.table, root.space, asid);
+            // First the identifier: a CPU that looks it up again after it answered must not find it.
             pool.entry(index).set(0);
+            forget_translations(root.table, root.space, asid);
         }
         self.leave_address_space();
     }
@@ -85,17 +86,14 @@ impl Kernel {
         if self.asid_pools[number].get() != Some(pool) {
             return;
         }
+        self.asid_pools[number].set(None);
         for index in 0..ASIDS_PER_POOL {
-            let Some(asid) = Asid::new(base + index as u16) else {
-                continue;
-            };
-            for space in [MapSpace::Virtual, MapSpace::Guest] {
-                if let Some(table) = self.find_root(asid, space) {
-                    forget_translations(table, space, asid);
-                }
+            let entry = pool.entry(index).get();
+            if let (Some(asid), true) = (Asid::new(base + index as u16), entry != 0) {
+                let (table, space) = root_of(entry);
+                forget_translations(table, space, asid);
             }
         }
-        self.asid_pools[number].set(None);
         self.leave_address_space();
     }
 
@@ -106,6 +104,16 @@ impl Kernel {
             arch::switch_address_space(self.valid_address_space(slot));
         }
     }
+}
+
+/// The root that a pool's entry, which is not 0, names.
+fn root_of(entry: u64) -> (Ref<Table>, MapSpace) {
+    let space = if entry & GUEST != 0 {
+        MapSpace::Guest
+    } else {
+        MapSpace::Virtual
+    };
+    (Ref::from_address((entry & !GUEST) as usize), space)
 }
 
 fn forget_translations(table: Ref<Table>, space: MapSpace, asid: Asid) {

@@ -6,7 +6,7 @@
 //! anyone else, and the deadline that ends its budget stays set.
 
 use crate::arch;
-use crate::cap::{MapSpace, RawCap, Rights, tag};
+use crate::cap::{Asid, MapSpace, RawCap, Rights, tag};
 use crate::fault::Fault;
 use crate::kernel::{Kernel, Node};
 use crate::lookup;
@@ -30,11 +30,11 @@ struct Target {
 
 /// The root and identifier of a thread's address space, if it can run.
 #[inline(always)]
-fn address_space(tcb: Ref<Tcb>) -> Option<(Ref<Table>, u16)> {
+fn address_space(tcb: Ref<Tcb>) -> Option<(Ref<Table>, Asid)> {
     let raw = tcb.slot(TcbSlot::VSpace).raw();
     let is_virtual = raw.0[0] & RawCap::ROOT_KIND_MASK == RawCap::root_kind(MapSpace::Virtual);
-    let asid = raw.0[1] as u16;
-    (is_virtual && asid != 0).then(|| (Ref::from_address(raw.address()), asid))
+    let asid = Asid::new(raw.0[1] as u16)?;
+    is_virtual.then(|| (Ref::from_address(raw.address()), asid))
 }
 
 impl Kernel {
@@ -154,8 +154,11 @@ impl Kernel {
     #[inline(always)]
     fn fast_target(&self, node: &Node, from: Ref<Tcb>, tcb: Ref<Tcb>) -> Option<Target> {
         let (root, asid) = address_space(tcb)?;
+        if self.find_root(asid, MapSpace::Virtual) != Some(root) {
+            return None;
+        }
         let is_here = tcb.node.get() == from.node.get() && tcb.domain.get() == node.domain.get();
-        is_here.then_some(Target { tcb, root, asid })
+        is_here.then_some(Target { tcb, root, asid: asid.number() })
     }
 
     #[inline(always)]

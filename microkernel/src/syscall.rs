@@ -337,7 +337,9 @@ impl Kernel {
         if root.space != crate::cap::MapSpace::Virtual {
             return None;
         }
-        root.asid.map(|asid| (root.table, asid.number()))
+        let asid = root.asid?;
+        let is_current = self.find_root(asid, root.space) == Some(root.table);
+        is_current.then_some((root.table, asid.number()))
     }
 }
 

@@ -178,3 +178,18 @@ pub fn guest_paging() -> crate::vspace::GuestPaging {
 pub fn execute_never() -> u64 {
     crate::vspace::entry::EXECUTE_NEVER
 }
+
+/// Whether guests can run here.
+#[must_use]
+pub fn can_run_guests() -> bool {
+    true
+}
+
+/// Extended state components that threads and guests can have.
+#[must_use]
+pub fn thread_xcr0() -> u64 {
+    7
+}
+
+/// A VCPU goes: no CPU may hold anything of it.
+pub fn forget_vcpu(_vcpu: Ref<crate::vcpu::Vcpu>) {}

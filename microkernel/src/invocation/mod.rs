@@ -15,6 +15,7 @@ mod table;
 mod tcb;
 mod timer;
 mod untyped;
+mod vcpu;
 
 use heapless::Vec;
 
@@ -148,6 +149,7 @@ pub fn perform(kernel: &Kernel, cap: Cap, arguments: &Arguments) -> Outcome {
         Cap::AsidPool { pool, base } => asid::invoke_pool(kernel, pool, base, arguments),
         Cap::IoPortControl => ioport::invoke_control(kernel, arguments),
         Cap::IoPort { first, last } => ioport::invoke_port(first, last, arguments),
+        Cap::Vcpu { vcpu } => vcpu::invoke(kernel, vcpu, arguments),
         Cap::Timer { timer } => timer::invoke(kernel, timer, arguments),
         Cap::Root(_) => Err(SyscallError::IllegalOperation.into()),
         _ => Err(SyscallError::InvalidCapability(0).into()),

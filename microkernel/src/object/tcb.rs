@@ -15,6 +15,22 @@ pub const FPU_AREA_BYTES: usize = 832;
 #[repr(C, align(64))]
 pub struct FpuArea(pub Cell<[u8; FPU_AREA_BYTES]>);
 
+/// Offsets in the legacy region and values after FINIT and reset (Intel SDM volume 1, 10.5).
+const CONTROL_WORD: usize = 0;
+const MXCSR: usize = 24;
+const INITIAL_CONTROL_WORD: u16 = 0x37f;
+const INITIAL_MXCSR: u32 = 0x1f80;
+
+impl FpuArea {
+    /// Sets the state that a fresh thread or CPU has.
+    pub fn reset(&self) {
+        let mut area = [0; FPU_AREA_BYTES];
+        area[CONTROL_WORD..][..2].copy_from_slice(&INITIAL_CONTROL_WORD.to_le_bytes());
+        area[MXCSR..][..4].copy_from_slice(&INITIAL_MXCSR.to_le_bytes());
+        self.0.set(area);
+    }
+}
+
 /// The capability slots of a TCB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]

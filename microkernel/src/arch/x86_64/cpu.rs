@@ -132,6 +132,8 @@ pub struct Cpu {
     pub fpu: FpuUse,
     /// The segment bases that were last loaded.
     pub bases: Bases,
+    /// The stale-translation count that it saw when it last entered a guest.
+    pub guest_generation: Cell<u64>,
     /// Its segment descriptors.
     pub gdt: Gdt,
     /// Its task state.
@@ -161,6 +163,7 @@ impl Cpu {
             lost_space: Cell::new(false),
             fpu: FpuUse::new(),
             bases: Bases::new(),
+            guest_generation: Cell::new(0),
             gdt: Gdt::new(),
             task_state: TaskState::new(),
         }

@@ -8,7 +8,7 @@ use crate::config::MAX_NODES;
 
 use super::cpu::{CPUS, STACKS, this_cpu};
 use super::global::kernel;
-use super::{apic, clock, descriptors, features, lock, paging, trap};
+use super::{apic, clock, descriptors, features, guest, lock, paging, trap};
 
 /// Top of the stack of the CPU that is being started; read by its first instructions (boot.s).
 pub static AP_STACK: AtomicUsize = AtomicUsize::new(0);
@@ -102,6 +102,7 @@ pub extern "C" fn ap_start() -> ! {
     }
     descriptors::load(index);
     features::enable();
+    guest::enable(index);
     paging::load_kernel_space();
     apic::enable();
     let cpu = this_cpu();

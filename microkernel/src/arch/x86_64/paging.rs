@@ -96,7 +96,8 @@ unsafe extern "C" {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfTables;
 
-fn image_physical(address: usize) -> u64 {
+/// Physical address of something in the kernel's image.
+pub fn image_physical(address: usize) -> u64 {
     (address - KERNEL_BASE) as u64
 }
 

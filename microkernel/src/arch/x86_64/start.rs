@@ -13,7 +13,7 @@ use super::console::{self, print_line};
 use super::cpu::{BOOT_STACK_TOP, STACKS, this_cpu};
 use super::global::kernel;
 use super::multiprocessor::{self, AP_STACK, TrampolinePage, ap_start};
-use super::{apic, clock, descriptors, features, io_apic, lock, paging, trap};
+use super::{apic, clock, descriptors, features, guest, io_apic, lock, paging, trap};
 
 global_asm!(
     include_str!("boot.s"),
@@ -60,6 +60,8 @@ extern "C" fn kernel_start(magic: u32, info: u32) -> ! {
     descriptors::fill_idt();
     descriptors::load(0);
     features::enable();
+    guest::find();
+    guest::enable(0);
     let findings = match look_around(magic, u64::from(info)) {
         Ok(findings) => findings,
         Err(error) => panic!("the boot loader's information is unusable: {error:?}"),
@@ -118,6 +120,7 @@ fn take_over(findings: &Findings) -> Machine {
         rsdp: handover.rsdp,
         framebuffer: handover.framebuffer,
         xcr0: features::thread_xcr0(),
+        virtualisation: guest::virtualisation(),
         ..Machine::default()
     };
     machine

@@ -60,12 +60,6 @@ impl Bases {
     }
 }
 
-/// Offsets in the legacy region and values after FINIT and reset (Intel SDM volume 1, 10.5).
-const CONTROL_WORD: usize = 0;
-const MXCSR: usize = 24;
-const INITIAL_CONTROL_WORD: u16 = 0x37f;
-const INITIAL_MXCSR: u32 = 0x1f80;
-
 /// Makes this CPU's registers hold what `to` needs beside its general registers. Does nothing if
 /// they do already.
 #[inline(always)]
@@ -196,12 +190,18 @@ pub fn flush_thread_state(tcb: Ref<Tcb>) {
 
 /// Sets `tcb`'s extended state to that of a fresh thread.
 pub fn initialise_thread_state(tcb: Ref<Tcb>) {
-    let mut area = [0; crate::object::FPU_AREA_BYTES];
-    area[CONTROL_WORD..][..2].copy_from_slice(&INITIAL_CONTROL_WORD.to_le_bytes());
-    area[MXCSR..][..4].copy_from_slice(&INITIAL_MXCSR.to_le_bytes());
-    tcb.fpu.0.set(area);
+    tcb.fpu.reset();
     // An earlier thread may have had this address.
     CPUS.iter().for_each(|cpu| forget(cpu, tcb));
+}
+
+/// The registers are about to hold a guest's extended state: the thread's is saved, and nobody's is
+/// loaded.
+#[inline(always)]
+pub fn lend_fpu(cpu: &Cpu) {
+    save(cpu);
+    release_fpu(cpu);
+    cpu.fpu.owner.set(None);
 }
 
 fn forget(cpu: &Cpu, tcb: Ref<Tcb>) {

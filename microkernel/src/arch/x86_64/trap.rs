@@ -17,7 +17,7 @@ use super::cpu::{Cpu, this_cpu};
 use super::global::kernel;
 use super::lock::{self, Acquired};
 use super::remote::{self, Question};
-use super::{apic, clock, descriptors, paging, panic, thread_state};
+use super::{apic, clock, descriptors, guest, paging, panic, thread_state};
 
 /// Interrupt vectors, numbered as seL4 does.
 pub mod vector {
@@ -199,6 +199,9 @@ fn go_on(cpu: &Cpu, tcb: Ref<Tcb>) -> usize {
         cpu.current.set(tcb.address());
         // SAFETY: nothing on this stack is needed any more; interrupts start again at its top.
         unsafe { idle_loop(cpu.stack_top.get()) }
+    }
+    if tcb.state.get() == ThreadState::RunningVm {
+        guest::run(cpu, tcb);
     }
     tcb.address()
 }

@@ -1,0 +1,284 @@
+//! The VCPU object: one virtual CPU, the thread that runs it, and the memory it runs in.
+//!
+//! The state of the guest lives in the control block of the CPU's vendor ([`vmcb`] for SVM), except
+//! what no control block holds: general registers, extended state, XCR0, DR0..DR3. The general
+//! form is that of docs/abi.md: numbered fields ([`field`]) and an exit record ([`exit`]).
+//! `arch` runs the guest; everything that can be decided without hardware is decided here.
+
+pub mod exit;
+pub mod field;
+pub mod vmcb;
+
+use core::cell::Cell;
+
+use sel4_sys::vcpu::{enter, enter_flags, enter_result};
+use sel4_sys::{Event, MessageInfo};
+
+use crate::arch;
+use crate::cap::{Cap, MapSpace, RawCap};
+use crate::finalise;
+use crate::kernel::Kernel;
+use crate::object::{BufferUse, FpuArea, Slot, Tcb, ThreadState};
+use crate::store::{Object, Ref, Table, UserWord};
+use vmcb::Vmcb;
+
+/// I/O port capabilities that a VCPU can use at a time.
+pub const PORT_SLOTS: usize = 4;
+
+/// Which exits a VCPU's permission maps cause.
+#[repr(C)]
+pub struct PermissionMap<const TABLES: usize>([Table; TABLES]);
+
+impl<const TABLES: usize> PermissionMap<TABLES> {
+    /// Word `index` of the map.
+    #[must_use]
+    pub fn word(&self, index: usize) -> &UserWord {
+        self.0[index / 512 % TABLES].entry(index)
+    }
+
+    /// Sets every bit: everything exits.
+    fn fill(&self) {
+        for index in 0..TABLES * 512 {
+            self.word(index).set(u64::MAX);
+        }
+    }
+
+    fn clear_bit(&self, bit: usize) {
+        let word = self.word(bit / 64);
+        word.set(word.get() & !(1 << (bit % 64)));
+    }
+}
+
+/// One virtual CPU.
+#[repr(C, align(4096))]
+pub struct Vcpu {
+    /// The guest-physical address space.
+    pub root: Slot,
+    /// I/O ports that the guest may use without an exit.
+    pub ports: [Slot; PORT_SLOTS],
+    /// Extended state of the guest while it does not run.
+    pub fpu: FpuArea,
+    /// What `ports` held when the permission map was made.
+    ports_applied: [Cell<RawCap>; PORT_SLOTS],
+    /// The thread that runs it.
+    pub tcb: Cell<Option<Ref<Tcb>>>,
+    /// RAX RCX RDX RBX RSP RBP RSI RDI R8..R15; RAX and RSP are valid only outside the guest.
+    pub registers: [Cell<u64>; 16],
+    /// Event to deliver at the next entry, or 0.
+    pub pending_event: Cell<u64>,
+    /// The guest's XCR0.
+    pub xcr0: Cell<u64>,
+    /// DR0..DR3 as the monitor set them; accesses exit.
+    pub debug_registers: [Cell<u64>; 4],
+    /// TSC_AUX of the guest.
+    pub tsc_aux: Cell<u64>,
+    /// A field was written since the state was last checked.
+    pub unchecked: Cell<bool>,
+    /// CPU that it ran on last, plus one.
+    pub last_node: Cell<u64>,
+    /// Number of stale-translation events that this VCPU's CPU had seen at its last entry.
+    pub generation: Cell<u64>,
+    /// The vendor's control block.
+    pub control: Vmcb,
+    /// Model-specific registers that exit.
+    pub msr_map: PermissionMap<2>,
+    /// I/O ports that exit.
+    pub io_map: PermissionMap<3>,
+    spare: PermissionMap<1>,
+}
+
+#[expect(
+    unsafe_code,
+    reason = "only the marker: zero is an unused VCPU, all fields are cells"
+)]
+// SAFETY: as the reason says.
+unsafe impl Object for Vcpu {}
+
+impl Vcpu {
+    /// Size as a power of two: part of the ABI.
+    pub const SIZE_BITS: u8 = 15;
+}
+
+const _: () = assert!(size_of::<Vcpu>() == 1 << Vcpu::SIZE_BITS);
+
+/// Model-specific registers that belong to the guest alone: the control block switches them.
+const GUEST_MSRS: [u32; 10] = [
+    0x174, 0x175, 0x176, 0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0xc000_0100,
+    0xc000_0101, 0xc000_0102,
+];
+
+impl Ref<Vcpu> {
+    fn slot(self, index: usize) -> Ref<Slot> {
+        Ref::<Slot>::from_address(self.address()).element(index)
+    }
+
+    /// The slot of the guest-physical address space.
+    #[must_use]
+    pub fn root_slot(self) -> Ref<Slot> {
+        self.slot(0)
+    }
+
+    /// Slot `index` of the I/O ports, below [`PORT_SLOTS`].
+    #[must_use]
+    pub fn port_slot(self, index: usize) -> Ref<Slot> {
+        self.slot(1 + index % PORT_SLOTS)
+    }
+
+    /// The guest's root table and identifier, if the address space still is one.
+    #[inline]
+    #[must_use]
+    pub fn guest_space(self, kernel: &Kernel) -> Option<(Ref<Table>, u16)> {
+        let Cap::Root(root) = self.root.cap() else {
+            return None;
+        };
+        let asid = root.asid?;
+        let current = kernel.find_root(asid, MapSpace::Guest) == Some(root.table);
+        current.then_some((root.table, asid.number()))
+    }
+
+    /// Makes the I/O permission map follow the port capabilities, if one came or went.
+    fn refresh_ports(self) {
+        let is_current = self
+            .ports
+            .iter()
+            .zip(&self.ports_applied)
+            .all(|(slot, applied)| slot.raw() == applied.get());
+        if is_current {
+            return;
+        }
+        self.io_map.fill();
+        for (slot, applied) in self.ports.iter().zip(&self.ports_applied) {
+            applied.set(slot.raw());
+            if let Cap::IoPort { first, last } = slot.cap() {
+                (first..=last).for_each(|port| self.io_map.clear_bit(usize::from(port)));
+            }
+        }
+    }
+}
+
+/// A new VCPU: a CPU after reset, from which everything exits that can.
+pub fn initialise(vcpu: Ref<Vcpu>) {
+    vcpu.msr_map.fill();
+    vcpu.io_map.fill();
+    for msr in GUEST_MSRS {
+        let bit = vmcb::msr_map_bit(msr);
+        vcpu.msr_map.clear_bit(bit);
+        vcpu.msr_map.clear_bit(bit + 1);
+    }
+    vcpu.fpu.reset();
+    vcpu.xcr0.set(1);
+    vcpu.unchecked.set(true);
+    vmcb::reset(vcpu);
+}
+
+/// VMEnter by `tcb`, which has a VCPU: takes the message and lets the guest run when the thread
+/// does, or answers at once.
+pub fn enter(kernel: &Kernel, tcb: Ref<Tcb>) {
+    let Some(vcpu) = tcb.vcpu.get() else { return };
+    let Some(buffer) = tcb.ipc_buffer(BufferUse::Receive) else {
+        return refuse(tcb, Refused::State(0));
+    };
+    let message = tcb.registers.message();
+    let flags = message[enter::FLAGS].get();
+    if flags & enter_flags::SET_REGISTERS != 0 {
+        for (index, register) in vcpu.registers.iter().enumerate() {
+            register.set(buffer.word(1 + enter::REGISTERS + index).get());
+        }
+        vcpu.control.set_rip(message[enter::RIP].get());
+        if flags & enter_flags::SET_RFLAGS != 0 {
+            let rflags = buffer.word(1 + enter::RFLAGS).get();
+            vcpu.control.set_rflags(field::sanitised_rflags(rflags));
+        }
+    }
+    if flags & enter_flags::CLEAR_SHADOW != 0 {
+        vcpu.control.clear_interrupt_shadow();
+    }
+    if flags & enter_flags::INJECT != 0 {
+        let event = Event::from_word(message[enter::EVENT].get());
+        if !field::is_deliverable(event) {
+            return refuse(tcb, Refused::State(sel4_sys::VcpuField::PendingEvent.number()));
+        }
+        vcpu.pending_event.set(event.word());
+    }
+    vcpu.control.request_window(flags & enter_flags::INTERRUPT_WINDOW != 0);
+    if let Err(refused) = ready(kernel, vcpu) {
+        return refuse(tcb, refused);
+    }
+    let bound = tcb.bound_notification.get();
+    if let Some(badge) = bound.and_then(|notification| notification.take()) {
+        leave_for_notification(tcb, badge);
+    } else {
+        kernel.set_thread_state(tcb, ThreadState::RunningVm);
+    }
+}
+
+/// Why VMEnter does not run the guest; the numbers are the ABI's.
+enum Refused {
+    NoGuestRoot,
+    State(u64),
+    NoVirtualisation,
+}
+
+fn ready(kernel: &Kernel, vcpu: Ref<Vcpu>) -> Result<(), Refused> {
+    if !arch::can_run_guests() {
+        return Err(Refused::NoVirtualisation);
+    }
+    vcpu.guest_space(kernel).ok_or(Refused::NoGuestRoot)?;
+    vcpu.refresh_ports();
+    if vcpu.unchecked.get() {
+        field::check_state(vcpu).map_err(|field| Refused::State(field.number()))?;
+        vcpu.unchecked.set(false);
+    }
+    Ok(())
+}
+
+fn refuse(tcb: Ref<Tcb>, refused: Refused) {
+    let (code, field) = match refused {
+        Refused::NoGuestRoot => (1, 0),
+        Refused::State(field) => (2, field),
+        Refused::NoVirtualisation => (3, 0),
+    };
+    let message = tcb.registers.message();
+    message[0].set(code);
+    message[1].set(field);
+    tcb.registers.rdi.set(0);
+    tcb.registers.rsi.set(MessageInfo::new(enter_result::REFUSED, 2, 0).word());
+}
+
+/// Ends the VMEnter of `tcb` because its bound notification was signalled with `badge`.
+pub fn leave_for_notification(tcb: Ref<Tcb>, badge: u64) {
+    tcb.registers.rdi.set(badge);
+    tcb.registers.rsi.set(MessageInfo::new(enter_result::NOTIFICATION, 0, 0).word());
+}
+
+/// The guest of `tcb` lost its address space while it did not run: VMEnter ends refused.
+pub fn lose_guest_space(tcb: Ref<Tcb>) {
+    refuse(tcb, Refused::NoGuestRoot);
+    tcb.state.set(ThreadState::Running);
+}
+
+/// `tcb` goes away, or its VCPU does: neither knows the other any more.
+pub fn detach(tcb: Ref<Tcb>) {
+    if let Some(vcpu) = tcb.vcpu.take() {
+        vcpu.tcb.set(None);
+        if tcb.state.get() == ThreadState::RunningVm {
+            refuse(tcb, Refused::NoGuestRoot);
+            tcb.state.set(ThreadState::Running);
+        }
+    }
+}
+
+impl Kernel {
+    /// The last capability to `vcpu` goes.
+    pub fn finalise_vcpu(&self, vcpu: Ref<Vcpu>) {
+        if let Some(tcb) = vcpu.tcb.get() {
+            self.stall(tcb);
+            detach(tcb);
+        }
+        arch::forget_vcpu(vcpu);
+        finalise::delete_one(self, vcpu.root_slot());
+        for index in 0..PORT_SLOTS {
+            finalise::delete_one(self, vcpu.port_slot(index));
+        }
+    }
+}
