@@ -57,6 +57,7 @@ pub mod console;
 pub mod echo;
 pub mod host;
 pub mod message;
+pub mod monitor;
 pub mod protocol;
 pub mod root;
 pub mod start;
