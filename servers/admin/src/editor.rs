@@ -117,9 +117,8 @@ impl Editor {
         self.display.erase(out);
     }
 
-    /// Leaves the line on the terminal and begins below it.
+    /// Leaves what is on the terminal there and begins below it.
     pub fn leave(&mut self, out: &mut Vec<u8>) {
-        self.show(out);
         self.display.finish(out);
     }
 

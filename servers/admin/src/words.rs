@@ -224,7 +224,9 @@ impl Lexer {
                 Ok(None)
             }
             _ if is_special(character) => self.operator().map(Some),
-            _ => self.word().map(|()| Some(Token::Word(core::mem::take(&mut self.word)))),
+            _ => self
+                .word()
+                .map(|()| Some(Token::Word(core::mem::take(&mut self.word)))),
         }
     }
 
@@ -303,14 +305,20 @@ mod tests {
     #[test]
     fn quotes_and_escapes_make_one_word() {
         assert_eq!(words(r"a 'b  c' d\ e"), ["a", "b  c", "d e"]);
-        assert_eq!(words(r#"echo "a \"b\" \n 'c'" x"y"z"#), ["echo", r#"a "b" \n 'c'"#, "xyz"]);
+        assert_eq!(
+            words(r#"echo "a \"b\" \n 'c'" x"y"z"#),
+            ["echo", r#"a "b" \n 'c'"#, "xyz"]
+        );
         assert_eq!(words(r"'' a"), ["", "a"]);
         assert_eq!(words(r#"echo '{"a":1}'"#), ["echo", r#"{"a":1}"#]);
     }
 
     #[test]
     fn the_status_is_put_in_except_in_single_quotes() {
-        assert_eq!(words(r#"echo $? "$?" '$?' \$? $x"#), ["echo", "7", "7", "$?", "$?", "$x"]);
+        assert_eq!(
+            words(r#"echo $? "$?" '$?' \$? $x"#),
+            ["echo", "7", "7", "$?", "$?", "$x"]
+        );
     }
 
     #[test]
@@ -364,7 +372,10 @@ mod tests {
         assert_eq!((found.before.len(), found.piped), (0, true));
         assert_eq!((found.word.as_str(), found.start), ("", 14));
         let found = partial("vmadm ");
-        assert_eq!((found.before.as_slice(), found.start), (&["vmadm".to_owned()][..], 6));
+        assert_eq!(
+            (found.before.as_slice(), found.start),
+            (&["vmadm".to_owned()][..], 6)
+        );
     }
 
     proptest! {

@@ -15,6 +15,10 @@ const LEAVE: &[u8] = b"\x1b[0m\x1b[?25h\x1b[r\r\n";
 /// What a picture of a console's own starts with: the terminal's initial state.
 const BLANK: &[u8] = b"\x1bc";
 
+/// Most bytes that wait before the front console's own: what two consoles may lag behind. Beyond that
+/// somebody switches faster than the line can show.
+const MAX_PRELUDE_BYTES: usize = 8 * 1024;
+
 /// How a console comes to the front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beginning {
@@ -60,19 +64,36 @@ impl Seat {
         self.front
     }
 
-    /// Brings `console` to the front; nothing happens if it is there.
-    pub fn show(&mut self, console: usize, scrollback: &Scrollback, beginning: Beginning) {
+    /// Brings `console`, whose history is `next`, to the front; nothing happens if it is there. A line
+    /// first shows what is left of the console in front, whose history is `current`.
+    pub fn show(
+        &mut self,
+        console: usize,
+        current: &Scrollback,
+        next: &Scrollback,
+        beginning: Beginning,
+    ) {
         if console == self.front {
             return;
         }
-        self.front = console;
-        self.prelude.clear();
         match self.kind {
-            SeatKind::Line => self.prelude.extend(LEAVE),
-            SeatKind::Screen => self.prelude.extend(BLANK),
+            SeatKind::Line => {
+                if self.prelude.len() > MAX_PRELUDE_BYTES {
+                    self.prelude.clear();
+                }
+                let rest = core::iter::from_fn(|| self.next_own(current));
+                let rest: Vec<u8> = rest.take(MAX_PRELUDE_BYTES).collect();
+                self.prelude.extend(rest);
+                self.prelude.extend(LEAVE);
+            }
+            SeatKind::Screen => {
+                self.prelude.clear();
+                self.prelude.extend(BLANK);
+            }
         }
+        self.front = console;
         if beginning == Beginning::Replay || self.kind == SeatKind::Screen {
-            self.shown[console] = scrollback.first_line();
+            self.shown[console] = next.first_line();
         }
     }
 
@@ -87,9 +108,12 @@ impl Seat {
 
     /// The next byte to send; `scrollback` is that of the console in front.
     pub fn next(&mut self, scrollback: &Scrollback) -> Option<u8> {
-        if let Some(byte) = self.prelude.pop_front() {
-            return Some(byte);
-        }
+        self.prelude
+            .pop_front()
+            .or_else(|| self.next_own(scrollback))
+    }
+
+    fn next_own(&mut self, scrollback: &Scrollback) -> Option<u8> {
         let shown = &mut self.shown[self.front];
         if *shown < scrollback.start() {
             *shown = scrollback.first_line();
@@ -120,13 +144,38 @@ mod tests {
         shell.write(b"$ attach\n");
         assert_eq!(drain(&mut seat, &shell), b"$ attach\n");
         vm.write(b"boot\n");
-        seat.show(1, &vm, Beginning::Replay);
+        seat.show(1, &shell, &vm, Beginning::Replay);
         assert_eq!(drain(&mut seat, &vm), with_leave(b"boot\n"));
         shell.write(b"notice\n");
-        seat.show(0, &shell, Beginning::Resume);
+        seat.show(0, &vm, &shell, Beginning::Resume);
         assert_eq!(drain(&mut seat, &shell), with_leave(b"notice\n"));
-        seat.show(1, &vm, Beginning::Replay);
+        seat.show(1, &shell, &vm, Beginning::Replay);
         assert_eq!(drain(&mut seat, &vm), with_leave(b"boot\n"));
+    }
+
+    #[test]
+    fn a_line_shows_the_rest_of_a_console_before_it_leaves() {
+        let mut shell = Scrollback::new(100);
+        let vm = Scrollback::new(100);
+        let mut seat = Seat::new(SeatKind::Line, 2);
+        shell.write(b"connected\n");
+        seat.show(1, &shell, &vm, Beginning::Replay);
+        assert_eq!(drain(&mut seat, &vm), [b"connected\n", LEAVE].concat());
+        seat.show(0, &vm, &shell, Beginning::Resume);
+        assert_eq!(drain(&mut seat, &shell), LEAVE, "it is shown once");
+    }
+
+    #[test]
+    fn switching_without_end_keeps_a_bounded_prelude() {
+        let mut shell = Scrollback::new(100_000);
+        let vm = Scrollback::new(100);
+        let mut seat = Seat::new(SeatKind::Line, 2);
+        for _ in 0..100 {
+            shell.write(&[b'x'; 5000]);
+            seat.show(1, &shell, &vm, Beginning::Replay);
+            seat.show(0, &vm, &shell, Beginning::Resume);
+        }
+        assert!(drain(&mut seat, &shell).len() <= 3 * MAX_PRELUDE_BYTES);
     }
 
     #[test]
@@ -136,9 +185,9 @@ mod tests {
         let mut seat = Seat::new(SeatKind::Screen, 2);
         shell.write(b"one\n");
         drain(&mut seat, &shell);
-        seat.show(1, &vm, Beginning::Resume);
+        seat.show(1, &shell, &vm, Beginning::Resume);
         assert_eq!(drain(&mut seat, &vm), BLANK);
-        seat.show(0, &shell, Beginning::Resume);
+        seat.show(0, &vm, &shell, Beginning::Resume);
         assert_eq!(drain(&mut seat, &shell), [BLANK, b"one\n"].concat());
     }
 

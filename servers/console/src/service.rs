@@ -17,7 +17,7 @@ use proto::console::{
 use crate::switchboard::{NotFound, Switchboard};
 
 /// The size of a serial terminal: there is no way to ask, and every one has at least this.
-const LINE_DIMENSIONS: Dimensions = Dimensions {
+pub const LINE_DIMENSIONS: Dimensions = Dimensions {
     columns: 80,
     rows: 24,
 };
@@ -26,6 +26,7 @@ const LINE_DIMENSIONS: Dimensions = Dimensions {
 pub struct Service<C> {
     switchboard: RefCell<Switchboard>,
     clock: C,
+    dimensions: Dimensions,
     /// The number of the latest read; an earlier one that still waits is of a client that died.
     latest_read: Cell<u64>,
     /// When the latest read gives up.
@@ -34,11 +35,12 @@ pub struct Service<C> {
 }
 
 impl<C: Fn() -> u64> Service<C> {
-    /// A service for the clients of `switchboard`.
-    pub fn new(switchboard: Switchboard, clock: C) -> Self {
+    /// A service for the clients of `switchboard`, whose smallest terminal has `dimensions`.
+    pub fn new(switchboard: Switchboard, dimensions: Dimensions, clock: C) -> Self {
         Self {
             switchboard: RefCell::new(switchboard),
             clock,
+            dimensions,
             latest_read: Cell::new(0),
             deadline_us: Cell::new(None),
             waiting: RefCell::new(Vec::new()),
@@ -148,7 +150,7 @@ impl<C: Fn() -> u64> ConsoleServer for Service<C> {
     }
 
     async fn size(&self, _: Caller) -> Result<Dimensions, ConsoleError> {
-        Ok(LINE_DIMENSIONS)
+        Ok(self.dimensions)
     }
 }
 
@@ -163,7 +165,7 @@ mod tests {
 
     fn service<'c>(now_us: &'c Cell<u64>) -> Service<impl Fn() -> u64 + 'c> {
         let switchboard = Switchboard::new(&[Terminal::Line], ["root".into()]);
-        Service::new(switchboard, || now_us.get())
+        Service::new(switchboard, LINE_DIMENSIONS, || now_us.get())
     }
 
     fn client<'s, S: ConsoleServer>(

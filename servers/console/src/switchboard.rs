@@ -307,7 +307,13 @@ impl Switchboard {
             Terminal::Screen => &mut self.screen,
         };
         if let Some(seat) = seat.as_mut().filter(|seat| seat.front() == expected) {
-            seat.show(console, &self.consoles[console].scrollback, beginning);
+            let current = &self.consoles[expected].scrollback;
+            seat.show(
+                console,
+                current,
+                &self.consoles[console].scrollback,
+                beginning,
+            );
         }
     }
 

@@ -110,7 +110,10 @@ fn text_is_inserted_and_deleted_at_the_cursor() {
 fn killed_text_is_yanked() {
     assert_eq!(picture("one two\x17"), "tessera# one |");
     assert_eq!(picture("one two\x17\x01\x19"), "tessera# two|one");
-    assert_eq!(picture("one two\x01\x0b\x19\x19"), "tessera# one twoone two|");
+    assert_eq!(
+        picture("one two\x01\x0b\x19\x19"),
+        "tessera# one twoone two|"
+    );
     assert_eq!(picture("one two\x1bb\x15"), "tessera# |two");
     assert_eq!(picture("one two\x01\x1bd"), "tessera# | two");
     assert_eq!(picture("one/two\x1b\x7f"), "tessera# one/|");
@@ -132,8 +135,14 @@ fn the_history_is_searched() {
     let search = |keys: &str| picture(&format!("{entered}{keys}"));
     assert_eq!(search("\x12li"), "(reverse-i-search)`li': vmadm |list");
     assert_eq!(search("\x12vm\x12"), "(reverse-i-search)`vm': |vmadm list");
-    assert_eq!(search("\x12vm\x12\x13"), "(reverse-i-search)`vm': |vmadm get x");
-    assert_eq!(search("\x12vmzz"), "(failed reverse-i-search)`vmzz': |vmadm get x");
+    assert_eq!(
+        search("\x12vm\x12\x13"),
+        "(reverse-i-search)`vm': |vmadm get x"
+    );
+    assert_eq!(
+        search("\x12vmzz"),
+        "(failed reverse-i-search)`vmzz': |vmadm get x"
+    );
     assert_eq!(search("dra\x12ps\x07"), "tessera# dra|");
     assert_eq!(search("\x12li\x05!"), "tessera# vmadm list!|");
 }

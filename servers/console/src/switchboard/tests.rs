@@ -242,6 +242,29 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// What a seat may send besides the front console's own bytes: what clears a terminal, and the rest of
+/// what the shell said before it was left.
+const OTHER: &[u8] = b"\x1b[0m\x1b[?25h\x1b[r\r\n\x1bcS";
+
+/// Takes up to `count` bytes of output; each is the front console's own or allowed.
+fn check_output(
+    switchboard: &mut Switchboard,
+    terminal: Terminal,
+    count: usize,
+) -> Result<(), TestCaseError> {
+    let front = switchboard.seat(terminal).as_ref().unwrap().front();
+    for _ in 0..count {
+        let Some(byte) = switchboard.next_output(terminal) else {
+            break;
+        };
+        if front >= FIRST_MACHINE {
+            let own = b'0' + (front - FIRST_MACHINE) as u8;
+            prop_assert!(byte == own || OTHER.contains(&byte));
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     /// Every machine writes only its own digit; the shell and the log write letters.
     #[test]
@@ -250,6 +273,12 @@ proptest! {
     ) {
         let mut switchboard = switchboard();
         for step in steps {
+            if matches!(step, Step::Typed(..) | Step::Attach(_) | Step::Detach) {
+                // A line shows the rest of what it leaves, so nothing is left here.
+                for terminal in BOTH {
+                    check_output(&mut switchboard, terminal, usize::MAX)?;
+                }
+            }
             match step {
                 Step::Typed(terminal, typed) => switchboard.typed(terminal, typed),
                 Step::Shell(bytes) => switchboard.write_shell(&vec![b'S'; bytes.len()]),
@@ -265,20 +294,7 @@ proptest! {
                 Step::Clear(console) => {
                     let _ = switchboard.clear(console);
                 }
-                Step::Output(terminal, count) => {
-                    let front = switchboard.seat(terminal).as_ref().unwrap().front();
-                    // What comes before the console's own bytes is fixed.
-                    let prelude: Vec<u8> = b"\x1b[0m\x1b[?25h\x1b[r\r\n\x1bc".to_vec();
-                    for _ in 0..count {
-                        let Some(byte) = switchboard.next_output(terminal) else {
-                            break;
-                        };
-                        if front >= FIRST_MACHINE {
-                            let own = b'0' + (front - FIRST_MACHINE) as u8;
-                            prop_assert!(byte == own || prelude.contains(&byte));
-                        }
-                    }
-                }
+                Step::Output(terminal, count) => check_output(&mut switchboard, terminal, count)?,
                 Step::Event => {
                     switchboard.next_event();
                 }
