@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+pub mod boot;
 pub mod bus;
 pub mod cpuid;
 pub mod device;
