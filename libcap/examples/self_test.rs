@@ -57,12 +57,12 @@ fn main(env: BootEnv) -> ! {
     let (endpoint, bell) = start_server(&mut maker, &env);
     conversation(&EchoClient::new(endpoint));
     log!(
-        "signal and call cost {} ticks",
+        "a signal costs {} ticks",
         ticks_each(CALLS, || bell.signal())
     );
     let client = EchoClient::new(endpoint);
     log!(
-        "call and reply cost {} ticks",
+        "a call with its reply costs {} ticks",
         ticks_each(CALLS, || assert_eq!(client.add(1, 2), Ok(3)))
     );
     log!("SELF TEST PASSED");

@@ -52,6 +52,7 @@
 
 extern crate alloc;
 
+mod body;
 pub mod boot;
 pub mod console;
 pub mod echo;

@@ -7,6 +7,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::body::Body;
+
 /// Words of an IPC message.
 const IPC_WORDS: usize = 120;
 /// Most body bytes of a message: what one IPC carries behind the length word.
@@ -34,8 +36,7 @@ pub struct Malformed;
 #[derive(Clone)]
 pub struct Message {
     label: u64,
-    length: usize,
-    bytes: [u8; BODY_BYTES_MAX],
+    body: Body,
 }
 
 impl Message {
@@ -44,8 +45,7 @@ impl Message {
     pub const fn empty(label: u64) -> Self {
         Self {
             label,
-            length: 0,
-            bytes: [0; BODY_BYTES_MAX],
+            body: Body::EMPTY,
         }
     }
 
@@ -55,9 +55,7 @@ impl Message {
     /// The value has more than [`BODY_BYTES_MAX`] bytes.
     pub fn encode<T: Serialize + ?Sized>(label: u64, value: &T) -> Result<Self, Malformed> {
         let mut message = Self::empty(label);
-        message.length = postcard::to_slice(value, &mut message.bytes)
-            .map_err(|_| Malformed)?
-            .len();
+        postcard::serialize_with_flavor(value, &mut message.body).map_err(|_| Malformed)?;
         Ok(message)
     }
 
@@ -78,12 +76,7 @@ impl Message {
     /// More than [`BODY_BYTES_MAX`].
     pub fn from_body(label: u64, body: &[u8]) -> Result<Self, Malformed> {
         let mut message = Self::empty(label);
-        message
-            .bytes
-            .get_mut(..body.len())
-            .ok_or(Malformed)?
-            .copy_from_slice(body);
-        message.length = body.len();
+        message.body.extend(body)?;
         Ok(message)
     }
 
@@ -104,34 +97,32 @@ impl Message {
             return Err(Malformed);
         }
         let mut message = Self::empty(label);
-        message.length = length;
-        for (index, chunk) in message
-            .bytes
-            .chunks_exact_mut(WORD_BYTES)
-            .take(words - 1)
-            .enumerate()
-        {
-            chunk.copy_from_slice(&word(index + 1).to_le_bytes());
-        }
-        let filled = (words - 1) * WORD_BYTES;
-        if message.bytes[length..filled].iter().any(|&byte| byte != 0) {
-            return Err(Malformed);
+        for index in 1..words {
+            let bytes = word(index).to_le_bytes();
+            let rest = length - (index - 1) * WORD_BYTES;
+            let (taken, filling) = bytes.split_at(rest.min(WORD_BYTES));
+            if filling.iter().any(|&byte| byte != 0) {
+                return Err(Malformed);
+            }
+            message.body.extend(taken)?;
         }
         Ok(message)
     }
 
     /// The message as registers, MR0 first.
     pub fn words(&self) -> impl Iterator<Item = u64> {
-        let body = self.bytes[..self.length.next_multiple_of(WORD_BYTES)].chunks_exact(WORD_BYTES);
-        core::iter::once(self.length as u64).chain(
-            body.map(|chunk| u64::from_le_bytes(chunk.try_into().expect("chunks are whole words"))),
-        )
+        let body = self.body().chunks(WORD_BYTES).map(|chunk| {
+            let mut word = [0; WORD_BYTES];
+            word[..chunk.len()].copy_from_slice(chunk);
+            u64::from_le_bytes(word)
+        });
+        core::iter::once(self.body().len() as u64).chain(body)
     }
 
     /// How many registers it takes.
     #[must_use]
-    pub const fn word_count(&self) -> usize {
-        1 + self.length.div_ceil(WORD_BYTES)
+    pub fn word_count(&self) -> usize {
+        1 + self.body().len().div_ceil(WORD_BYTES)
     }
 
     /// The label.
@@ -143,7 +134,7 @@ impl Message {
     /// The body.
     #[must_use]
     pub fn body(&self) -> &[u8] {
-        &self.bytes[..self.length]
+        self.body.as_slice()
     }
 }
 

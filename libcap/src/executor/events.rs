@@ -9,10 +9,6 @@ use crate::kernel;
 
 /// Something that arrived.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is taken apart at once; a box would cost more"
-)]
 pub enum Incoming {
     /// Bits of the bound notification.
     Signal(u64),

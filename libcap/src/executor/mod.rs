@@ -35,7 +35,7 @@ pub use ready::TASKS_MAX;
 /// Most reply objects of a server: half of the tasks, so that there is room for its own.
 pub const REPLIES_MAX: usize = TASKS_MAX / 2;
 
-/// There are [`TASKS_MAX`] tasks already.
+/// There are as many tasks as [`TASKS_MAX`] leaves room for beside the requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyTasks;
 
@@ -44,8 +44,8 @@ type Answer<'s> = Pin<Box<dyn Future<Output = Message> + 's>>;
 
 /// What runs in a slot.
 enum Task<'s> {
-    /// A request, and the number of the reply object that it holds.
-    Request(usize, Answer<'s>),
+    /// A request.
+    Request(Answer<'s>),
     /// Something of the server's own.
     Background(Pin<Box<dyn Future<Output = ()> + 's>>),
 }
@@ -55,6 +55,7 @@ pub struct Executor<'s, E> {
     reactor: &'s Reactor,
     events: E,
     ready: ReadySet,
+    /// The request that holds reply object n is in slot n; behind those are background tasks.
     tasks: [Option<Task<'s>>; TASKS_MAX],
     /// Bit n: reply object n is free.
     free_replies: u64,
@@ -89,7 +90,11 @@ impl<'s, E: Events> Executor<'s, E> {
     /// # Errors
     /// There are too many.
     pub fn spawn(&mut self, future: impl Future<Output = ()> + 's) -> Result<(), TooManyTasks> {
-        self.start(Task::Background(Box::pin(future)))
+        let first = self.events.replies();
+        let free = self.tasks[first..].iter().position(Option::is_none);
+        let slot = first + free.ok_or(TooManyTasks)?;
+        self.start(slot, Task::Background(Box::pin(future)));
+        Ok(())
     }
 
     /// Serves protocol `P` for good.
@@ -126,55 +131,30 @@ impl<'s, E: Events> Executor<'s, E> {
                     Ok(message) => answer(caller, &message),
                     Err(_) => Box::pin(future::ready(Message::empty(reply_label::MALFORMED))),
                 };
-                self.start(Task::Request(reply, task))
-                    .expect("spawned tasks leave room");
+                self.start(reply, Task::Request(task));
             }
         }
     }
 
-    /// Puts a task into a slot. Background tasks leave as many slots as there are reply objects.
-    fn start(&mut self, task: Task<'s>) -> Result<(), TooManyTasks> {
-        let limit = match task {
-            Task::Request(..) => TASKS_MAX,
-            Task::Background(_) => TASKS_MAX - self.events.replies(),
-        };
-        let slot = self
-            .tasks
-            .iter()
-            .position(Option::is_none)
-            .ok_or(TooManyTasks)?;
-        let background = self
-            .tasks
-            .iter()
-            .filter(|task| matches!(task, Some(Task::Background(_))))
-            .count();
-        if background >= limit {
-            return Err(TooManyTasks);
-        }
+    /// Puts a task into a free slot.
+    fn start(&mut self, slot: usize, task: Task<'s>) {
         self.tasks[slot] = Some(task);
         self.ready.set(slot);
-        Ok(())
     }
 
     /// Polls each task that was woken, once. One that wakes itself is polled again next turn.
     fn poll_ready(&mut self) {
         for slot in self.ready.take() {
-            let waker = self.ready.waker(slot);
-            let mut context = Context::from_waker(&waker);
-            match &mut self.tasks[slot] {
-                None => {}
-                Some(Task::Background(future)) => {
-                    let done = future.as_mut().poll(&mut context).is_ready();
-                    if done {
-                        self.tasks[slot] = None;
-                    }
-                }
-                Some(Task::Request(reply, answer)) => {
-                    if let Poll::Ready(message) = answer.as_mut().poll(&mut context) {
-                        let reply = *reply;
-                        self.tasks[slot] = None;
-                        self.finish(reply, message);
-                    }
+            let mut context = Context::from_waker(self.ready.waker(slot));
+            let reply = match &mut self.tasks[slot] {
+                None => continue,
+                Some(Task::Background(future)) => future.as_mut().poll(&mut context).map(|()| None),
+                Some(Task::Request(answer)) => answer.as_mut().poll(&mut context).map(Some),
+            };
+            if let Poll::Ready(reply) = reply {
+                self.tasks[slot] = None;
+                if let Some(message) = reply {
+                    self.finish(slot, message);
                 }
             }
         }

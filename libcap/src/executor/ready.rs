@@ -68,7 +68,7 @@ impl ReadySet {
     }
 
     /// The waker that adds this slot.
-    pub(super) fn waker(&self, slot: usize) -> Waker {
-        self.wakers[slot].clone()
+    pub(super) fn waker(&self, slot: usize) -> &Waker {
+        &self.wakers[slot]
     }
 }
