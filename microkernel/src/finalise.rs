@@ -49,7 +49,7 @@ enum Released {
 enum Place {
     /// In a capability space: it is empty in the end.
     Visible,
-    /// In a zombie: it is empty in the end, or holds a zombie of itself.
+    /// In a container that a zombie is emptying.
     InZombie,
 }
 
@@ -124,8 +124,10 @@ fn delete_at(kernel: &Kernel, slot: Ref<Slot>, place: Place) -> Result<(), Preem
         slot.set_cap(Cap::Zombie(zombie));
         match place {
             Place::Visible => reduce_zombie(kernel, slot, zombie)?,
-            Place::InZombie if zombie.slots == slot => break,
             Place::InZombie => {
+                // The only container whose zombie could stand here in its own first slot is the
+                // one being emptied, and that would be done.
+                debug_assert!(zombie.slots != slot);
                 let first = zombie.slots;
                 derivation::swap(first, first.cap(), slot, slot.cap());
             }

@@ -157,8 +157,6 @@ mod tests {
     use crate::cap::{FrameSize, MapSpace, Mapping};
     use crate::object::Endpoint;
 
-    const SLOT: Slot = Slot::empty();
-
     fn endpoint(badge: u64) -> Cap {
         let endpoint = Ref::<Endpoint>::from_address(0x1000);
         Cap::Endpoint(EndpointCap {
@@ -233,8 +231,8 @@ mod tests {
                 address: 0x5000,
             }),
         };
-        let slot = &SLOT;
-        let slot = Ref::from_address(core::ptr::from_ref(slot) as usize);
+        let slot = Slot::empty();
+        let slot = Ref::from_address(core::ptr::from_ref(&slot) as usize);
         let copy = Cap::Frame(FrameCap {
             mapping: None,
             ..frame
@@ -244,8 +242,8 @@ mod tests {
 
     #[test]
     fn control_of_interrupts_and_ports_is_not_copied() {
-        let slot = &SLOT;
-        let slot = Ref::from_address(core::ptr::from_ref(slot) as usize);
+        let slot = Slot::empty();
+        let slot = Ref::from_address(core::ptr::from_ref(&slot) as usize);
         for cap in [Cap::IrqControl, Cap::IoPortControl] {
             assert_eq!(derive_cap(slot, cap), Ok(Cap::Null));
         }

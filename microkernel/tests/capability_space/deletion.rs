@@ -175,6 +175,55 @@ fn cnodes_that_hold_each_other_die_with_their_memory() {
 }
 
 #[test]
+fn cnodes_whose_first_slots_hold_each_other_go_together() {
+    let world = World::new();
+    assert_eq!(world.retype(UNTYPED, ObjectType::CapTable, 2, A, 2), Ok(()));
+    let Cap::CNode(inner) = world.cap(B) else {
+        panic!("no CNode")
+    };
+    assert_eq!(world.retype(UNTYPED, ObjectType::Endpoint, 0, C, 1), Ok(()));
+    move_into(&world, C, B, 3);
+    move_into(&world, B, A, 0);
+    // Two levels down: root slot A, then slot 0 of each of the two.
+    let words = [
+        (A as u64) << 4,
+        u64::from(ROOT_RADIX) + 4,
+        A as u64,
+        u64::from(ROOT_RADIX),
+    ];
+    assert_eq!(
+        world
+            .call(ROOT_CNODE, Label::CNodeMove, &words, &[ROOT_CNODE])
+            .map(drop),
+        Ok(())
+    );
+    assert!(matches!(inner.slots.cap(), Cap::CNode(_)));
+    assert_eq!(finalise::delete(&world.kernel, inner.slots), Ok(()));
+    assert!(inner.slots.is_empty());
+    assert!(!derivation::has_children(world.root(UNTYPED)));
+}
+
+#[test]
+fn a_cnode_that_holds_itself_goes_but_for_what_lies_before_it() {
+    let world = World::new();
+    assert_eq!(world.retype(UNTYPED, ObjectType::CapTable, 2, A, 1), Ok(()));
+    let Cap::CNode(inner) = world.cap(A) else {
+        panic!("no CNode")
+    };
+    move_into(&world, A, A, 2);
+    assert_eq!(
+        finalise::delete(&world.kernel, inner.slots.element(2)),
+        Ok(())
+    );
+    let Cap::Zombie(zombie) = inner.slots.cap() else {
+        panic!("no zombie")
+    };
+    assert_eq!((zombie.slots, zombie.remaining), (inner.slots, 3));
+    assert_eq!(finalise::delete(&world.kernel, inner.slots), Ok(()));
+    assert!(!derivation::has_children(world.root(UNTYPED)));
+}
+
+#[test]
 fn a_thread_takes_the_capabilities_in_its_slots() {
     let world = World::new();
     assert_eq!(world.retype(UNTYPED, ObjectType::Tcb, 0, A, 1), Ok(()));

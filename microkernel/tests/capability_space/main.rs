@@ -9,5 +9,6 @@ mod interrupts;
 mod model;
 mod ports;
 mod properties;
+mod soundness;
 mod untyped;
 mod world;

@@ -1,11 +1,11 @@
 //! Random sequences of invocations against the model, with interrupts at random moments.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use microkernel::arch::host::MACHINE;
 use microkernel::cap::{CNodeCap, Cap, Rights, UntypedCap};
 use microkernel::config::WORK_UNITS_LIMIT;
-use microkernel::derivation::{self, extent, is_parent_of, same_object};
+use microkernel::derivation::{self, extent, is_parent_of};
 use microkernel::fault::SyscallError;
 use microkernel::invocation::Refusal;
 use microkernel::object::{Slot, Tcb};
@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use sel4_sys::{CNodeData, InvocationLabel as Label, ObjectType};
 
 use crate::model::{Address, Memory, Model, Transfer, slots_of};
+use crate::soundness::{Capabilities, check_memory, slot};
 use crate::world::{ROOT_CNODE, UNTYPED, World};
 
 /// Which of the slots that fit an operation takes.
@@ -58,13 +59,6 @@ struct Run {
     patience: u32,
 }
 
-/// Capabilities of the world, by slot.
-type Actual = BTreeMap<usize, Cap>;
-
-fn slot(place: usize) -> Ref<Slot> {
-    Ref::from_address(place)
-}
-
 fn memory(place: usize) -> Memory {
     if derivation::has_children(slot(place)) {
         Memory::Occupied
@@ -107,7 +101,7 @@ impl Run {
         let index = usize::from(pick / 16);
         match fitting.len() {
             0 => all[index % all.len()],
-            _ if pick % 16 == 0 => all[index % all.len()],
+            _ if pick.is_multiple_of(16) => all[index % all.len()],
             count => *fitting[index % count],
         }
     }
@@ -195,7 +189,7 @@ impl Run {
                 destination,
             } => {
                 let (source, pivot) = (self.full(source), self.full(pivot));
-                let destination = if destination % 3 == 0 {
+                let destination = if destination.is_multiple_of(3) {
                     source
                 } else {
                     self.empty(destination)
@@ -349,8 +343,8 @@ impl Run {
     }
 
     /// Every capability there is: all are linked to one that the model knows.
-    fn actual(&self) -> Actual {
-        let mut actual = Actual::new();
+    fn actual(&self) -> Capabilities {
+        let mut actual = Capabilities::new();
         let mut queue: Vec<_> = self.model.nodes().map(|(_, node)| node.place).collect();
         while let Some(place) = queue.pop() {
             let slot = slot(place);
@@ -393,7 +387,7 @@ impl Run {
 
     /// What the model does not know any more may only be in containers that are dying, or that
     /// nothing but such a container holds.
-    fn check_limbo(&self, actual: &Actual) {
+    fn check_limbo(&self, actual: &Capabilities) {
         let mut dying: BTreeSet<usize> = BTreeSet::new();
         let known = |place: &usize| self.model.cap(*place).is_some();
         for (_, &cap) in actual.iter().filter(|(place, _)| !known(place)) {
@@ -411,63 +405,6 @@ impl Run {
         for (place, cap) in actual.iter().filter(|(place, _)| !known(place)) {
             assert!(dying.contains(place), "{cap:?} outlived its deletion");
         }
-    }
-}
-
-/// The list is linked both ways, no memory is in two objects, everything lies below the watermark
-/// of the memory that it came from, and what lies above is zero.
-fn check_memory(world: &World, actual: &Actual) {
-    for &place in actual.keys() {
-        let here = slot(place);
-        assert!(here.next().is_none_or(|next| next.previous() == Some(here)));
-        assert!(
-            here.previous()
-                .is_none_or(|previous| previous.next() == Some(here))
-        );
-    }
-    for (&place, &cap) in actual {
-        let Some(memory) = extent(cap) else { continue };
-        for (_, &other) in actual.range(place + 1..) {
-            let Some(its) = extent(other) else { continue };
-            let apart = memory.base + (1 << memory.size_bits) <= its.base
-                || its.base + (1 << its.size_bits) <= memory.base;
-            let holds = |outer, inner, cap| {
-                matches!(cap, Cap::Untyped(_)) && derivation::Extent::contains(outer, inner)
-            };
-            assert!(
-                apart
-                    || same_object(cap, other)
-                    || holds(memory, its, cap)
-                    || holds(its, memory, other),
-                "{cap:?} and {other:?} share memory"
-            );
-        }
-        if let Cap::Untyped(untyped) = cap {
-            check_untyped(world, untyped, actual);
-        }
-    }
-}
-
-fn check_untyped(world: &World, untyped: UntypedCap, actual: &Actual) {
-    let whole = extent(Cap::Untyped(untyped)).expect("an untyped is memory");
-    let free = untyped.base + untyped.watermark as usize;
-    for &cap in actual.values() {
-        if let Some(inner) = extent(cap)
-            && inner != whole
-            && whole.contains(inner)
-        {
-            let end = inner.base + (1 << inner.size_bits);
-            assert!(
-                end <= free,
-                "{cap:?} lies above the watermark of {untyped:?}"
-            );
-        }
-    }
-    if !untyped.device {
-        let offset = untyped.base - world.arena;
-        let above = offset + untyped.watermark as usize..offset + (1 << untyped.size_bits);
-        let clean = world.arena_words(above).iter().all(|word| word.get() == 0);
-        assert!(clean, "dirty memory above the watermark of {untyped:?}");
     }
 }
 
