@@ -6,6 +6,7 @@
 mod cnode;
 mod deletion;
 mod interrupts;
+mod messages;
 mod model;
 mod ports;
 mod properties;
