@@ -12,7 +12,6 @@
 //! `derivation` keeps the list; what it means for a thread or an address space to end is in the
 //! modules of those objects, called from here.
 
-use crate::arch::{self, IrqMask};
 use crate::cap::{CNodeCap, Cap, ZombieCap, ZombieKind};
 use crate::derivation;
 use crate::fault::Preempted;
@@ -214,24 +213,4 @@ fn finalise_last(kernel: &Kernel, cap: Cap) -> Remainder {
         _ => {}
     }
     Remainder::Nothing(Released::Nothing)
-}
-
-impl Kernel {
-    /// The slot with the notification of interrupt `irq`.
-    #[must_use]
-    pub fn irq_slot(&self, irq: u8) -> Ref<Slot> {
-        let slot = &self.irq_slots[usize::from(irq) % self.irq_slots.len()];
-        Ref::from_address(core::ptr::from_ref(slot) as usize)
-    }
-
-    /// Sets who uses interrupt `irq`; one that nobody uses is masked.
-    pub fn set_irq_state(&self, irq: u8, state: IrqState) {
-        self.irq_states[usize::from(irq) % self.irq_states.len()].set(state);
-        let mask = if state == IrqState::Inactive {
-            IrqMask::Masked
-        } else {
-            IrqMask::Unmasked
-        };
-        arch::set_irq_mask(irq, mask);
-    }
 }

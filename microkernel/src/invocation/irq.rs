@@ -30,6 +30,26 @@ struct Issue {
     route: Option<IoApicRoute>,
 }
 
+impl Kernel {
+    /// The slot with the notification of interrupt `irq`.
+    #[must_use]
+    pub fn irq_slot(&self, irq: u8) -> Ref<Slot> {
+        let slot = &self.irq_slots[usize::from(irq) % self.irq_slots.len()];
+        Ref::from_address(core::ptr::from_ref(slot) as usize)
+    }
+
+    /// Sets who uses interrupt `irq`; one that nobody uses is masked.
+    pub fn set_irq_state(&self, irq: u8, state: IrqState) {
+        self.irq_states[usize::from(irq) % self.irq_states.len()].set(state);
+        let mask = if state == IrqState::Inactive {
+            IrqMask::Masked
+        } else {
+            IrqMask::Unmasked
+        };
+        arch::set_irq_mask(irq, mask);
+    }
+}
+
 /// Serves an invocation of the IRQControl capability in `arguments.slot`.
 ///
 /// # Errors
