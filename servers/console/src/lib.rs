@@ -8,7 +8,8 @@
 //!
 //! Devices: [`uart`], [`keyboard`] with [`scancode`], [`screen`] with [`grid`] and [`ansi`].
 //! State: [`switchboard`] with [`seat`], [`scrollback`], [`log_buffer`] and [`log_lines`].
-//! [`service`] answers the protocol.
+//! [`wiring`] moves bytes between both, and the rings; [`service`] answers the
+//! protocol, [`native`] is what the program was given.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -19,6 +20,7 @@ pub mod grid;
 pub mod keyboard;
 pub mod log_buffer;
 pub mod log_lines;
+pub mod native;
 pub mod ports;
 pub mod scancode;
 pub mod screen;
@@ -27,3 +29,4 @@ pub mod seat;
 pub mod service;
 pub mod switchboard;
 pub mod uart;
+pub mod wiring;

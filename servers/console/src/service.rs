@@ -22,9 +22,21 @@ pub const LINE_DIMENSIONS: Dimensions = Dimensions {
     rows: 24,
 };
 
+/// What moves bytes out of the switchboard after something changed in it.
+pub trait Pump {
+    /// Moves what can be moved now.
+    fn pump(&mut self, switchboard: &mut Switchboard, now_us: u64);
+}
+
+/// Nothing is connected; whoever owns the service moves the bytes.
+impl Pump for () {
+    fn pump(&mut self, _: &mut Switchboard, _: u64) {}
+}
+
 /// What the clients of the console call. `C` tells the time in microseconds since the machine started.
-pub struct Service<C> {
+pub struct Service<C, W = ()> {
     switchboard: RefCell<Switchboard>,
+    wiring: RefCell<W>,
     clock: C,
     dimensions: Dimensions,
     /// The number of the latest read; an earlier one that still waits is of a client that died.
@@ -32,33 +44,53 @@ pub struct Service<C> {
     /// When the latest read gives up.
     deadline_us: Cell<Option<u64>>,
     waiting: RefCell<Vec<Waker>>,
+    changes: Cell<u64>,
 }
 
-impl<C: Fn() -> u64> Service<C> {
+impl<C: Fn() -> u64, W: Pump> Service<C, W> {
     /// A service for the clients of `switchboard`, whose smallest terminal has `dimensions`.
-    pub fn new(switchboard: Switchboard, dimensions: Dimensions, clock: C) -> Self {
+    pub fn new(switchboard: Switchboard, wiring: W, dimensions: Dimensions, clock: C) -> Self {
         Self {
             switchboard: RefCell::new(switchboard),
+            wiring: RefCell::new(wiring),
             clock,
             dimensions,
             latest_read: Cell::new(0),
             deadline_us: Cell::new(None),
             waiting: RefCell::new(Vec::new()),
+            changes: Cell::new(0),
         }
     }
 
-    /// Lets `change` change the switchboard, and then whoever waits look again.
+    /// Lets `change` change the switchboard; then bytes are moved and whoever waits looks again.
     pub fn with<R>(&self, change: impl FnOnce(&mut Switchboard) -> R) -> R {
-        let result = change(&mut self.switchboard.borrow_mut());
+        self.serve(|switchboard, _| change(switchboard))
+    }
+
+    /// As [`Service::with`], for what comes from the devices.
+    pub fn serve<R>(&self, change: impl FnOnce(&mut Switchboard, &mut W) -> R) -> R {
+        let mut switchboard = self.switchboard.borrow_mut();
+        let mut wiring = self.wiring.borrow_mut();
+        let result = change(&mut switchboard, &mut wiring);
+        wiring.pump(&mut switchboard, (self.clock)());
+        drop((switchboard, wiring));
+        self.changes.set(self.changes.get().wrapping_add(1));
         self.wake();
         result
+    }
+
+    /// Waits for the next change: [`Service::tick`] may be due earlier than it said.
+    pub async fn changed(&self) {
+        let before = self.changes.get();
+        self.wait_for(|| (self.changes.get() != before).then_some(()))
+            .await;
     }
 
     /// Does what is due by now. When to call again at the latest, in microseconds since the machine
     /// started; `None` if nothing is waited for.
     pub fn tick(&self) -> Option<u64> {
         let now_us = (self.clock)();
-        let notices = self.switchboard.borrow_mut().overdue_notices(now_us);
+        let notices = self.serve(|switchboard, _| switchboard.overdue_notices(now_us));
         let read = self.deadline_us.get().filter(|&deadline| {
             let due = deadline <= now_us;
             if due {
@@ -97,7 +129,7 @@ impl From<NotFound> for ConsoleError {
     }
 }
 
-impl<C: Fn() -> u64> ConsoleServer for Service<C> {
+impl<C: Fn() -> u64, W: Pump> ConsoleServer for Service<C, W> {
     async fn write(&self, _: Caller, bytes: Vec<u8>) -> Result<(), ConsoleError> {
         self.with(|switchboard| switchboard.write_shell(&bytes));
         self.wait_for(|| self.switchboard.borrow().shell_has_room().then_some(()))
@@ -112,7 +144,7 @@ impl<C: Fn() -> u64> ConsoleServer for Service<C> {
             Wait::Forever => None,
             Wait::Milliseconds(wait) => Some((self.clock)().saturating_add(u64::from(wait) * 1000)),
         });
-        self.wake();
+        self.with(|_| ());
         let event = self
             .wait_for(|| {
                 if self.latest_read.get() != number {
@@ -165,7 +197,7 @@ mod tests {
 
     fn service<'c>(now_us: &'c Cell<u64>) -> Service<impl Fn() -> u64 + 'c> {
         let switchboard = Switchboard::new(&[Terminal::Line], ["root".into()]);
-        Service::new(switchboard, LINE_DIMENSIONS, || now_us.get())
+        Service::new(switchboard, (), LINE_DIMENSIONS, || now_us.get())
     }
 
     fn client<'s, S: ConsoleServer>(

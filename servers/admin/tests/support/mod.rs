@@ -293,7 +293,7 @@ impl Bench {
         let switchboard = Switchboard::new(&[Terminal::Line], writers);
         let clock = now_us.clone();
         let clock: Clock = Box::new(move || clock.get());
-        let service = Box::leak(Box::new(Service::new(switchboard, WIDE, clock)));
+        let service = Box::leak(Box::new(Service::new(switchboard, (), WIDE, clock)));
         Self {
             root,
             service,
