@@ -18,6 +18,7 @@ pub mod failure;
 pub mod filter;
 pub mod machine;
 pub mod options;
+pub mod random;
 pub mod shell;
 pub mod stream;
 pub mod table;
