@@ -299,7 +299,9 @@ impl<'a> Builder<'a> {
                 base: arch::kernel_address(untyped.paddr),
                 size_bits: untyped.size_bits,
                 device: untyped.is_device,
-                watermark: 0,
+                // Nobody knows what the memory holds: as if it had all been handed out, so that
+                // the first Retype clears it.
+                watermark: if untyped.is_device { 0 } else { 1 << untyped.size_bits },
             }))?;
         }
         Ok(())
