@@ -23,6 +23,7 @@ pub mod nvlist;
 pub mod partition;
 pub mod sa;
 pub mod spa;
+pub mod space_map;
 pub mod uberblock;
 pub mod vdev;
 pub mod zap;

@@ -8,8 +8,14 @@ mod crypt;
 mod dataset;
 mod dir;
 mod names;
+mod prop;
+pub mod prop_table;
+mod properties;
+mod space;
 
 pub use bookmark::Bookmark;
 pub use dataset::{DslDataset, DslDatasetPhys};
 pub use dir::{DslDir, DslDirPhys, UsedBreakdown};
 pub use names::{DatasetEntry, DatasetKind};
+pub use prop::{Source, StoredProperties};
+pub use properties::PropertyValue;

@@ -209,6 +209,16 @@ impl Spa {
         Ok(format!("{name}@{snapshot}"))
     }
 
+    /// Whether a snapshot is the empty one that everything starts from that is no clone.
+    pub(super) async fn directory_of_origin(&self, snapshot: &DslDataset) -> Result<bool, Error> {
+        let children = Zap::open(self.mos(), self.root_dir().await?.phys.child_dirs).await?;
+        let origin = children
+            .lookup(b"$ORIGIN")
+            .await?
+            .and_then(|value| value.u64());
+        Ok(origin == Some(snapshot.phys.dir))
+    }
+
     /// What a data set is. Opens its object set.
     pub async fn dataset_kind(&self, dataset: &DslDataset) -> Result<DatasetKind, Error> {
         if dataset.is_snapshot() {

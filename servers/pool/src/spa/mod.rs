@@ -3,6 +3,7 @@
 pub mod feature;
 mod import;
 mod mos;
+mod space;
 
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
@@ -10,6 +11,7 @@ use alloc::string::String;
 use core::fmt;
 
 pub use import::{Candidate, ImportOptions, PoolState, import, scan};
+pub use mos::stored_bytes;
 
 use crate::block_device::Access;
 use crate::dmu::Objset;

@@ -229,6 +229,16 @@ impl Vdev {
         }
     }
 
+    /// Metaslabs of a top-level vdev.
+    pub fn metaslab_count(&self) -> u64 {
+        self.config.asize >> self.config.metaslab_shift
+    }
+
+    /// Bytes of a top-level vdev's metaslabs; what is left at its end is not used.
+    pub fn metaslab_space(&self) -> u64 {
+        self.metaslab_count() << self.config.metaslab_shift
+    }
+
     /// How many ways there are to read a block here, for callers that try all.
     fn copies(&self) -> usize {
         match self.kind {

@@ -75,10 +75,9 @@ impl Zpl {
 
 /// Flags of the text preparation that the table was made with.
 const UPPERCASE: u64 = 0x01;
-const FORM_C: u64 = 0x10;
-const FORM_D: u64 = 0x20;
-const FORM_KC: u64 = 0x40;
-const FORM_KD: u64 = 0x80;
+const CANONICAL: u64 = 0x10;
+const COMPATIBLE: u64 = 0x20;
+const COMPOSED: u64 = 0x40;
 
 /// A name in the form in which the table compares it. Bytes that are not UTF-8 stay as they are.
 fn normalize(name: &[u8], flags: NormalizationFlags) -> Vec<u8> {
@@ -90,12 +89,16 @@ fn normalize(name: &[u8], flags: NormalizationFlags) -> Vec<u8> {
     } else {
         text.into()
     };
-    let form: String = match flags.0 {
-        flags if flags & FORM_KC != 0 => cased.nfkc().collect(),
-        flags if flags & FORM_KD != 0 => cased.nfkd().collect(),
-        flags if flags & FORM_C != 0 => cased.nfc().collect(),
-        flags if flags & FORM_D != 0 => cased.nfd().collect(),
-        _ => cased,
+    let form: String = match (
+        flags.0 & CANONICAL != 0,
+        flags.0 & COMPATIBLE != 0,
+        flags.0 & COMPOSED != 0,
+    ) {
+        (_, true, true) => cased.nfkc().collect(),
+        (_, true, false) => cased.nfkd().collect(),
+        (true, false, true) => cased.nfc().collect(),
+        (true, false, false) => cased.nfd().collect(),
+        (false, false, _) => cased,
     };
     form.into_bytes()
 }
@@ -108,7 +111,7 @@ mod tests {
     fn names_that_differ_in_case_or_composition_normalize_alike() {
         let upper = NormalizationFlags(UPPERCASE);
         assert_eq!(normalize(b"ReadMe", upper), normalize(b"README", upper));
-        let form_d = NormalizationFlags(FORM_D);
+        let form_d = NormalizationFlags(CANONICAL);
         assert_eq!(
             normalize("\u{e9}".as_bytes(), form_d),
             normalize("e\u{301}".as_bytes(), form_d)

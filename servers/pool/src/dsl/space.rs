@@ -1,0 +1,132 @@
+//! How much space a data set may still use.
+
+use alloc::boxed::Box;
+use core::future::Future;
+use core::pin::Pin;
+
+use super::{DslDataset, DslDir};
+use crate::error::Error;
+use crate::layout::Fields;
+use crate::spa::Spa;
+use crate::vdev::config::Purpose;
+use crate::vdev::{Vdev, VdevKind};
+use crate::zap::Zap;
+
+/// Part of the pool that is kept free so that freeing always has room: 1/32, within bounds.
+const SLOP_SHIFT: u32 = 5;
+const SLOP_MAX: u64 = 128 << 30;
+const SLOP_MIN: u64 = 128 << 20;
+/// A block of this size tells how much of a raidz vdev is parity.
+const DEFLATE_BLOCK: u64 = 128 << 10;
+
+impl Spa {
+    /// What metaslabs of a top-level vdev count for, without parity.
+    pub(crate) fn deflated_space(&self, top: &Vdev, space: u64) -> u64 {
+        let ratio = DEFLATE_BLOCK / (top.allocated_size(DEFLATE_BLOCK) >> 9);
+        (space >> 9) * ratio
+    }
+
+    /// Bytes of all metaslabs for data, without parity.
+    pub async fn data_space(&self) -> Result<u64, Error> {
+        let mut total = 0;
+        for top in self.zio().vdevs().tops() {
+            if self.holds_data(top).await? {
+                total += self.deflated_space(top, top.metaslab_space());
+            }
+        }
+        Ok(total)
+    }
+
+    async fn holds_data(&self, top: &Vdev) -> Result<bool, Error> {
+        if top.config.purpose == Purpose::Log
+            || matches!(top.kind, VdevKind::Absent | VdevKind::Indirect(_))
+        {
+            return Ok(false);
+        }
+        Ok(self
+            .top_zap_entry(top, "org.zfsonlinux:allocation_bias")
+            .await?
+            .is_none())
+    }
+
+    async fn top_zap_entry(
+        &self,
+        top: &Vdev,
+        name: &str,
+    ) -> Result<Option<crate::zap::ZapValue>, Error> {
+        match top.config.nvlist.u64("com.delphix:vdev_zap_top") {
+            Some(object) => {
+                Zap::open(self.mos(), object)
+                    .await?
+                    .lookup(name.as_bytes())
+                    .await
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Bytes that only the pool's checkpoint still holds.
+    pub async fn checkpoint_space(&self) -> Result<u64, Error> {
+        let mut total = 0;
+        for top in self.zio().vdevs().tops() {
+            let Some(object) = self
+                .top_zap_entry(top, "com.delphix:pool_checkpoint_sm")
+                .await?
+            else {
+                continue;
+            };
+            let map = self.mos().dnode(object.u64().unwrap_or(0)).await?;
+            // The map lists frees that were held back, so its balance is negative.
+            let balance = map.phys.bonus.u64_at(16).unwrap_or(0) as i64;
+            total += self.deflated_space(top, balance.unsigned_abs());
+        }
+        Ok(total)
+    }
+
+    /// Bytes that data may take in the whole pool.
+    async fn usable_space(&self) -> Result<u64, Error> {
+        let space = self.data_space().await?;
+        let slop = (space >> SLOP_SHIFT)
+            .min(SLOP_MAX)
+            .max((space >> 1).min(SLOP_MIN));
+        Ok(space
+            .saturating_sub(slop)
+            .saturating_sub(self.checkpoint_space().await?))
+    }
+
+    /// Bytes that can still be used below a directory, by its quota and those above it.
+    pub fn available<'a>(
+        &'a self,
+        dir: &'a DslDir,
+    ) -> Pin<Box<dyn Future<Output = Result<u64, Error>> + 'a>> {
+        Box::pin(async move {
+            let phys = &dir.phys;
+            let mut above = u64::MAX;
+            let mut limit = if phys.quota != 0 {
+                phys.quota
+            } else {
+                u64::MAX
+            };
+            if phys.parent == 0 {
+                limit = limit.min(self.usable_space().await?);
+            } else {
+                above = self.available(&self.dsl_dir(phys.parent).await?).await?;
+                // What is reserved here and not used is free for use here only.
+                above = above.saturating_add(phys.reserved.saturating_sub(phys.used_bytes));
+            }
+            Ok(above.min(limit.saturating_sub(phys.used_bytes)))
+        })
+    }
+
+    /// Bytes that can still be used by a head itself.
+    pub async fn dataset_available(&self, dir: &DslDir, head: &DslDataset) -> Result<u64, Error> {
+        let reservation = self.own_number(dir, "refreservation").await?.unwrap_or(0);
+        let quota = self.own_number(dir, "refquota").await?.unwrap_or(0);
+        let mut available = self.available(dir).await?;
+        available = available.saturating_add(reservation.saturating_sub(head.phys.unique_bytes));
+        if quota != 0 {
+            available = available.min(quota.saturating_sub(head.phys.referenced_bytes));
+        }
+        Ok(available)
+    }
+}
