@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+pub mod bell;
 pub mod boot;
 pub mod bus;
 pub mod cpuid;
@@ -11,14 +12,19 @@ pub mod device;
 pub mod emulate;
 pub mod event;
 pub mod exit;
+pub mod host;
 pub mod interrupts;
+pub mod machine;
 pub mod memory;
 pub mod mode;
 pub mod msr;
+pub mod outcome;
 pub mod paging;
 pub mod paravirtual_clock;
 pub mod platform;
+pub mod runner;
 pub mod segment;
 pub mod system_register;
 pub mod time;
 pub mod vcpu;
+pub mod virtual_machine;

@@ -65,6 +65,8 @@ pub struct Platform {
     system_control: u8,
     reset_control: u8,
     request: Option<MachineRequest>,
+    /// The guest accessed the serial port since [`Platform::take_console_activity`].
+    console_touched: bool,
 }
 
 impl Platform {
@@ -83,6 +85,7 @@ impl Platform {
             system_control: 0x02,
             reset_control: 0,
             request: None,
+            console_touched: false,
         }
     }
 
@@ -91,10 +94,19 @@ impl Platform {
         self.request.take()
     }
 
-    /// Whether [`Platform::take_request`] has something.
-    #[must_use]
-    pub fn has_request(&self) -> bool {
-        self.request.is_some()
+    /// Notes a request, unless there is one: what came first counts.
+    fn note(&mut self, request: MachineRequest) {
+        self.request.get_or_insert(request);
+    }
+
+    /// There may be bytes to move between the serial port and the console.
+    pub fn note_console_activity(&mut self) {
+        self.console_touched = true;
+    }
+
+    /// Whether the guest accessed the serial port since the last call.
+    pub fn take_console_activity(&mut self) -> bool {
+        core::mem::take(&mut self.console_touched)
     }
 
     /// Lets devices do what is due by `now`.

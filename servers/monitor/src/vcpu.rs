@@ -4,8 +4,8 @@
 //! The formats are those of docs/abi.md, as `sel4-sys` and `libcap` have them. The trait is an
 //! argument of everything above, so the whole machine runs on the host.
 
-use libcap::vcpu::{Entry, ExitRecord, GeneralRegisters, Outcome};
-use sel4_sys::VcpuField;
+use libcap::vcpu::{ExitRecord, GeneralRegisters, Outcome};
+use sel4_sys::{Event, VcpuField};
 
 /// Segment registers in the order of the field numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,10 +102,24 @@ impl Registers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FieldRefused;
 
+/// What to change before the guest goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EntryRequest<'a> {
+    /// New registers; without them they stay as they are.
+    pub registers: Option<&'a Registers>,
+    /// Event to inject.
+    pub event: Option<Event>,
+    /// Exit as soon as the guest can take an interrupt.
+    pub window: bool,
+    /// An instruction was emulated: its interrupt shadow is over.
+    pub emulated: bool,
+}
+
 /// One virtual CPU.
 pub trait Vcpu {
-    /// Runs the guest until it exits, and fills in `record` if it did.
-    fn enter(&mut self, entry: &Entry, record: &mut ExitRecord) -> Outcome;
+    /// Runs the guest until it exits, and fills in `record` if it did. Whatever the outcome but
+    /// [`Outcome::Refused`], registers and event of the request were taken.
+    fn enter(&mut self, request: &EntryRequest, record: &mut ExitRecord) -> Outcome;
 
     /// Reads fields, in the order asked.
     fn read_fields<const N: usize>(&mut self, fields: [VcpuField; N]) -> [u64; N];

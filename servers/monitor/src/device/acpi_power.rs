@@ -18,7 +18,7 @@ pub const TIMER_OFFSET: u16 = 8;
 pub const SLEEP_TYPE_OFF: u16 = 5;
 
 /// The PM timer's clock.
-const FREQUENCY_HZ: u64 = 3_579_545;
+pub const FREQUENCY_HZ: u64 = 3_579_545;
 
 const STATUS_TIMER: u16 = 1 << 0;
 const STATUS_POWER_BUTTON: u16 = 1 << 8;

@@ -39,7 +39,7 @@ impl Platform {
     /// Writes `size` bytes to `port`.
     pub fn write_port(&mut self, port: u16, size: AccessSize, value: u64, now: Ticks) {
         match port {
-            DEBUG_EXIT_PORT => self.request = Some(MachineRequest::DebugExit(value as u32)),
+            DEBUG_EXIT_PORT => self.note(MachineRequest::DebugExit(value as u32)),
             0xcf8 if size == AccessSize::Dword => self.pci.write_address(value as u32),
             0xcfc..=0xcff if usize::from(port - 0xcfc) + size.bytes() <= 4 => {
                 self.pci.write_data((port - 0xcfc) as u8, size, value);
@@ -82,6 +82,7 @@ impl Platform {
             0x92 => self.system_control,
             RESET_PORT => self.reset_control,
             COM1_PORT..=0x3ff => {
+                self.console_touched = true;
                 let value = self.uart.read((port - COM1_PORT) as u8);
                 self.interrupts.set_isa_line(COM1_IRQ, self.uart.line());
                 value
@@ -123,16 +124,17 @@ impl Platform {
             0x92 => {
                 self.system_control = value & !1;
                 if value & 1 != 0 {
-                    self.request = Some(MachineRequest::Reset);
+                    self.note(MachineRequest::Reset);
                 }
             }
             RESET_PORT => {
                 self.reset_control = value & 0x0a;
                 if value & 0x04 != 0 {
-                    self.request = Some(MachineRequest::Reset);
+                    self.note(MachineRequest::Reset);
                 }
             }
             COM1_PORT..=0x3ff => {
+                self.console_touched = true;
                 self.uart.write((port - COM1_PORT) as u8, value);
                 self.interrupts.set_isa_line(COM1_IRQ, self.uart.line());
             }
@@ -148,7 +150,7 @@ impl Platform {
 
     fn note_reset_line(&mut self, line: ResetLine) {
         if line == ResetLine::Pulled {
-            self.request = Some(MachineRequest::Reset);
+            self.note(MachineRequest::Reset);
         }
     }
 
@@ -179,7 +181,7 @@ impl Platform {
                 .power
                 .write(offset + index as u16 * 2, part as u16, now);
             if request == PowerRequest::Off {
-                self.request = Some(MachineRequest::PowerOff);
+                self.note(MachineRequest::PowerOff);
             }
         }
         self.interrupts.set_isa_line(SCI_IRQ, self.power.line());
