@@ -9,7 +9,7 @@ gcc               /usr/bin/cc
 libc6-dev         /usr/lib/x86_64-linux-gnu/crt1.o
 qemu-system-x86   /usr/bin/qemu-system-x86_64
 ovmf              /usr/share/OVMF/OVMF_CODE_4M.fd
-seabios           /usr/share/seabios/bios-256k.bin
+seabios           /usr/share/seabios/bios.bin
 grub-common       /usr/bin/grub-mkrescue
 grub-pc-bin       /usr/lib/grub/i386-pc/multiboot2.mod
 grub-efi-amd64-bin /usr/lib/grub/x86_64-efi/multiboot2.mod

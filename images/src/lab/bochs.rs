@@ -95,16 +95,19 @@ impl Bochs {
             ..
         } = self;
         // `ips` sets how fast emulated time runs; with more, waits for time would take long.
+        // SeaBIOS, because GRUB's question for APM, which a multiboot 2 boot includes, jumps astray
+        // in Bochs' own newest BIOS. Without the dummy sound driver Bochs aborts on a machine that has no sound card.
         format!(
             "cpu: model={model}, count=1, ips=20000000, reset_on_triple_fault=0\n\
              memory: guest={memory_mib}, host={memory_mib}\n\
-             romimage: file=/usr/share/bochs/BIOS-bochs-latest\n\
+             romimage: file=/usr/share/seabios/bios.bin\n\
              vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest\n\
              ata0: enabled=1\n\
              ata0-master: type=cdrom, path={}, status=inserted\n\
              boot: cdrom\n\
              com1: enabled=1, mode=socket-client, dev=127.0.0.1:{port}\n\
              display_library: rfb, options=\"timeout=0\"\n\
+             sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy\n\
              clock: sync=none\n\
              log: {}\n\
              panic: action=fatal\n",
