@@ -3,8 +3,9 @@
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::boot::MemoryEntry;
+use crate::boot::PhysicalRange;
 use crate::config::MAX_NODES;
+use crate::firmware::Handover;
 
 use super::cpu::{CPUS, STACKS, this_cpu};
 use super::global::kernel;
@@ -33,17 +34,21 @@ unsafe extern "C" {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrampolinePage(u8);
 
-/// Copies the first instructions of other CPUs below 1 MiB, to a usable page that is not page 0.
-/// Called while physical addresses are mapped to themselves. `None` if there is no such page.
-pub fn place_trampoline(map: &[MemoryEntry]) -> Option<TrampolinePage> {
+/// Copies the first instructions of other CPUs below 1 MiB, to a usable page that is not page 0
+/// and no module's. Called while physical addresses are mapped to themselves. `None` if there is
+/// no such page.
+pub fn place_trampoline(handover: &Handover) -> Option<TrampolinePage> {
     const USABLE: u32 = 1;
     const PAGE: u64 = 4096;
     // Video memory begins at page 0xa0.
     let page = (1..0xa0u8).rev().find(|page| {
         let start = u64::from(*page) * PAGE;
-        map.iter().any(|e| {
-            e.kind == USABLE && e.base <= start && start + PAGE <= e.base.saturating_add(e.length)
-        })
+        let end = start + PAGE;
+        let is_free = |module: &PhysicalRange| !module.overlaps(PhysicalRange { start, end });
+        handover.modules.iter().all(is_free)
+            && handover.memory_map.iter().any(|e| {
+                e.kind == USABLE && e.base <= start && end <= e.base.saturating_add(e.length)
+            })
     })?;
     let source = &raw const ap_trampoline;
     let length = (&raw const ap_trampoline_end) as usize - source as usize;

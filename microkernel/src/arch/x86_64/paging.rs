@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use x86::controlregs::cr3_write;
 
-use crate::boot::{MAX_RAM_RANGES, PhysicalRange};
+use crate::boot::{MAX_MODULES, MAX_RAM_RANGES, PhysicalRange, page_aligned_module};
 use crate::store::{Ref, Table};
 use crate::vspace::entry::{
     ADDRESS, CACHE_DISABLE, EXECUTE_NEVER, LARGE, PRESENT, WRITE, WRITE_THROUGH,
@@ -123,15 +123,26 @@ pub fn image_range() -> PhysicalRange {
     }
 }
 
+/// Memory that found place in the direct map.
+pub struct Mapped {
+    /// The part of the usable memory.
+    pub ram: heapless::Vec<PhysicalRange, MAX_RAM_RANGES>,
+    /// The boot modules.
+    pub modules: heapless::Vec<PhysicalRange, MAX_MODULES>,
+}
+
 /// Builds the kernel's address space and switches to it. The boot loader's memory is out of reach
-/// afterwards. Returns the part of `ram` that found place in the direct map.
-pub fn build(ram: &[PhysicalRange]) -> heapless::Vec<PhysicalRange, MAX_RAM_RANGES> {
+/// afterwards, except usable memory and modules, as far as the tables suffice.
+pub fn build(ram: &[PhysicalRange], modules: &[PhysicalRange]) -> Mapped {
     map_image();
     link(&HIGH, KERNEL_BASE >> 30, &IMAGE_DIRECTORY);
     link(&HIGH, DEVICE_BASE >> 30, &DEVICE_DIRECTORY);
     link(&DEVICE_DIRECTORY, 0, &DEVICES);
     link(&ROOT, 511, &HIGH);
-    let mut mapped = heapless::Vec::new();
+    let mut mapped = Mapped {
+        ram: heapless::Vec::new(),
+        modules: heapless::Vec::new(),
+    };
     for range in ram {
         let end = map_around_image(*range);
         let part = PhysicalRange {
@@ -140,14 +151,36 @@ pub fn build(ram: &[PhysicalRange]) -> heapless::Vec<PhysicalRange, MAX_RAM_RANG
         };
         if !part.is_empty() {
             // As many ranges come out as went in.
-            let _ = mapped.push(part);
+            let _ = mapped.ram.push(part);
         }
         if end < range.end {
             break;
         }
     }
+    for module in modules {
+        if map_module(*module, &mapped.ram).is_ok() {
+            // As for memory.
+            let _ = mapped.modules.push(*module);
+        }
+    }
     load_kernel_space();
     mapped
+}
+
+/// Maps the pages of a module that are not usable memory: boot loaders put small modules below
+/// 1 MiB.
+fn map_module(module: PhysicalRange, ram: &[PhysicalRange]) -> Result<(), OutOfTables> {
+    let pages = page_aligned_module(module);
+    for page in (pages.start..pages.end).step_by(PAGE as usize) {
+        let page_range = PhysicalRange {
+            start: page,
+            end: page + PAGE,
+        };
+        if !ram.iter().any(|range| range.overlaps(page_range)) {
+            map_direct(page, PAGE)?;
+        }
+    }
+    Ok(())
 }
 
 /// Loads the kernel's own space on this CPU, which has none of the others' yet.

@@ -93,7 +93,7 @@ fn look_around(magic: u32, info: u64) -> Result<Findings, HandoverError> {
     };
     let rsdp = handover.rsdp.or_else(|| acpi::find_rsdp(&memory));
     let tables = rsdp.as_ref().and_then(acpi::Tables::new);
-    let trampoline = multiprocessor::place_trampoline(&handover.memory_map);
+    let trampoline = multiprocessor::place_trampoline(&handover);
     Ok(Findings {
         handover: Handover { rsdp, ..handover },
         processors: tables
@@ -107,7 +107,8 @@ fn look_around(magic: u32, info: u64) -> Result<Findings, HandoverError> {
 /// Takes the machine over: memory, interrupts, time, the other CPUs.
 fn take_over(findings: &Findings) -> Machine {
     let handover = &findings.handover;
-    let ram = paging::build(&memory_map::usable_ram(&handover.memory_map));
+    let usable = memory_map::usable_ram(&handover.memory_map);
+    let mapped = paging::build(&usable, &handover.modules);
     let local_apic = local_apic_address(&findings.processors);
     apic::find(local_apic);
     apic::enable();
@@ -115,6 +116,8 @@ fn take_over(findings: &Findings) -> Machine {
     cpu.apic_id.set(apic::id());
     cpu.online.store(true, Ordering::Release);
     let mut machine = Machine {
+        ram: mapped.ram,
+        modules: mapped.modules,
         kernel: paging::image_range(),
         memory_map: handover.memory_map.clone(),
         rsdp: handover.rsdp,
@@ -123,13 +126,6 @@ fn take_over(findings: &Findings) -> Machine {
         virtualisation: guest::virtualisation(),
         ..Machine::default()
     };
-    machine
-        .modules
-        .extend(handover.modules.iter().copied().filter(|module| {
-            ram.iter()
-                .any(|r| r.start <= module.start && module.end <= r.end)
-        }));
-    machine.ram = ram;
     let pages = io_apic::initialise(&findings.processors.ioapics);
     let local_apic_page = PhysicalRange {
         start: local_apic,
