@@ -1,4 +1,4 @@
-//! What the monitor of a VM is told: its configuration, and the signals that stand for buttons.
+//! What the monitor of a VM is told, and what it reports: configuration, buttons, status.
 //!
 //! Not a protocol: nobody calls a monitor. The shell hands a [`VmConfig`] to root, which puts it into
 //! the monitor's start record as its arguments; signals go through root too
@@ -36,9 +36,65 @@ pub struct VmConfig {
     pub cmdline: String,
 }
 
+/// How a VM is: the number that its monitor reports to root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VmStatus {
+    /// Its memory is filled.
+    Loading,
+    /// It runs.
+    Running,
+    /// The configuration cannot be: the number of VCPUs, or what the manifest gives.
+    BadConfiguration,
+    /// The archive has no such kernel.
+    NoKernel,
+    /// The archive has no such RAM disk.
+    NoInitrd,
+    /// The kernel cannot be booted, or not in so little memory.
+    BadKernel,
+    /// The guest did something that its monitor cannot answer; the log says what.
+    Failed,
+}
+
+impl VmStatus {
+    /// Every status.
+    pub const ALL: [Self; 7] = [
+        Self::Loading,
+        Self::Running,
+        Self::BadConfiguration,
+        Self::NoKernel,
+        Self::NoInitrd,
+        Self::BadKernel,
+        Self::Failed,
+    ];
+
+    /// The number in the report; 0 stands for a monitor that has not reported yet.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        let position = Self::ALL.iter().position(|status| *status == self);
+        position.map_or(0, |position| position as u32 + 1)
+    }
+
+    /// The status with this number.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        let position = usize::try_from(number.checked_sub(1)?).ok()?;
+        Self::ALL.get(position).copied()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_status_has_its_own_number() {
+        for (index, status) in VmStatus::ALL.into_iter().enumerate() {
+            assert_eq!(status.number(), index as u32 + 1);
+            assert_eq!(VmStatus::from_number(status.number()), Some(status));
+        }
+        assert_eq!(VmStatus::from_number(0), None);
+        assert_eq!(VmStatus::from_number(8), None);
+    }
 
     /// A monitor and a shell of different builds must not meet, but a change of this form is to be
     /// seen.

@@ -154,6 +154,15 @@ pub struct MemoryUse {
     pub archive: u64,
 }
 
+/// What a program was started with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// Guest memory, in bytes.
+    pub guest_bytes: u64,
+    /// Its arguments, at most [`ARGUMENT_BYTES_MAX`].
+    pub args: Vec<u8>,
+}
+
 /// What machine this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineInfo {
@@ -242,4 +251,8 @@ protocol! {
 
     /// Switches the machine off. Needs Manage.
     13 Halt = fn halt() -> ();
+
+    /// What the last run of a program was started with: a shell that is restarted learns from it
+    /// which VMs run. Needs Manage.
+    14 StartedWith = fn started_with(pid: Pid) -> Started;
 }

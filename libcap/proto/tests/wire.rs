@@ -16,7 +16,7 @@ use proto::echo::{Add, Echo, Repeat, Wait, WhoAmI};
 use proto::root::{
     CapInfo, CapPart, Caps, Death, Ending, Finish, Halt, Kill, List, Machine, MachineInfo, Memory,
     MemoryUse, ProgramInfo, ProgramPart, ProgramState, Reboot, Report, Restart, Root, Signal,
-    Start, Stop, Virtualisation,
+    Start, Started, StartedWith, Stop, Virtualisation,
 };
 use support::{Exchanges, check_protocol, protocol_modules};
 
@@ -211,6 +211,13 @@ fn root() {
                 (),
             )
             .with(Reboot {}, ())
-            .with(Halt {}, ()),
+            .with(Halt {}, ())
+            .with(
+                StartedWith { pid: 300 },
+                Started {
+                    guest_bytes: 1 << 28,
+                    args: vec![1, 2],
+                },
+            ),
     );
 }

@@ -18,7 +18,7 @@ use crate::failure::{FAILURE, Failure, INTERRUPTED, NOT_FOUND, SUCCESS, USAGE};
 use crate::filter::Filter;
 use crate::machine::Machine;
 use crate::stream::{Stream, Typeahead, send};
-use crate::vmadm::lifecycle::refresh;
+use crate::vmadm::lifecycle::{recover, refresh};
 use crate::vmadm::store::VmStore;
 use crate::words::{self, Condition, Statement};
 
@@ -53,16 +53,21 @@ impl<M: Machine> Shell<M> {
         }
     }
 
-    /// Shows the greeting and the first prompt.
+    /// Learns what runs, and shows the greeting and the first prompt.
     pub fn start(&mut self) {
         // A shell that died may have left its terminal with a VM.
         let _ = self.machine.console().detach();
+        let recovered = recover(&mut self.machine);
         let system = &self.machine.archive().manifest().system;
         let text = format!(
             "{system} {}: `help` lists the commands.\r\n",
             env!("CARGO_PKG_VERSION")
         );
         send(&self.machine, text.as_bytes());
+        if let Err(error) = recovered {
+            let text = format!("VMs that run may be missing: {error}\r\n");
+            send(&self.machine, text.as_bytes());
+        }
         self.show();
     }
 

@@ -4,7 +4,7 @@ mod support;
 
 use proptest::prelude::*;
 use proto::root::{Death, Ending, RootError};
-use support::{Guest, Ran, Step, happen, line_step, pass_ms, run_lines, run_script};
+use support::{Guest, Ran, Step, happen, line_step, pass_ms, run_again, run_lines, run_script};
 
 /// The identifier that the first VM is given.
 const FIRST: &str = "00000000-0000-4000-8000-000000000001";
@@ -507,6 +507,35 @@ fn a_new_vm_does_not_show_what_an_earlier_one_wrote() {
     ]);
     assert!(ran.text.contains("Left the console"));
     assert!(!ran.text.contains("secret"));
+}
+
+#[test]
+fn a_restarted_shell_knows_the_vms_that_run() {
+    let first_shell = run_lines(&[
+        CREATE,
+        CREATE,
+        "vmadm stop 00000000-0000-4000-8000-000000000002 -F",
+    ]);
+    let get = first("vmadm get UUID");
+    let ran = run_again(
+        first_shell,
+        vec![
+            line_step(&get),
+            line_step("vmadm list -p -o uuid"),
+            line_step(&first("vmadm stop UUID")),
+        ],
+    );
+    assert_eq!(ran.output(&get), include_str!("golden/get.json"));
+    assert_eq!(ran.output("vmadm list -p -o uuid"), format!("{FIRST}\n"));
+    assert_eq!(ran.asked().last().unwrap(), "signal 3 0b100");
+}
+
+#[test]
+fn a_shell_that_died_at_a_vms_console_leaves_the_terminal_to_the_next() {
+    let console = first("vmadm console UUID");
+    let first_shell = run_script(vec![line_step(CREATE), line_step(&console)]);
+    let ran = run_again(first_shell, vec![line_step("echo here")]);
+    assert_eq!(ran.output("echo here"), "here\n");
 }
 
 #[test]

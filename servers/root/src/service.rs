@@ -16,7 +16,7 @@ use proto::boot::Authority;
 use proto::protocol::Caller;
 use proto::root::{
     ARGUMENT_BYTES_MAX, CapInfo, CapPart, Death, Ending, MachineInfo, MemoryUse, Pid, ProgramInfo,
-    ProgramPart, ProgramState, RootError, RootServer, Virtualisation,
+    ProgramPart, ProgramState, RootError, RootServer, Started, Virtualisation,
 };
 use sel4_sys::object::LARGE_PAGE_BITS;
 
@@ -272,6 +272,17 @@ impl<K: Kernel, F: Files, L: Log, C: Fn() -> u64> RootServer for Service<K, F, L
         self.allow(caller, Authority::Manage)?;
         self.power.set(Some(Power::Off));
         Ok(())
+    }
+
+    async fn started_with(&self, caller: Caller, pid: Pid) -> Result<Started, RootError> {
+        self.allow(caller, Authority::Manage)?;
+        let supervisor = self.supervisor.borrow();
+        let place = supervisor.place_of(pid).ok_or(RootError::NotFound)?;
+        let instance = supervisor.instance(place).ok_or(RootError::NotFound)?;
+        Ok(Started {
+            guest_bytes: instance.guest_bytes,
+            args: instance.args.clone(),
+        })
     }
 }
 

@@ -70,9 +70,10 @@ pub struct Instance {
     pub status: u32,
     /// Its restarts.
     pub history: History,
-    /// What its last run was started with.
-    args: Vec<u8>,
-    guest_bytes: u64,
+    /// The arguments that its last run was started with.
+    pub args: Vec<u8>,
+    /// Guest memory that its last run was started with, in bytes.
+    pub guest_bytes: u64,
 }
 
 /// Names an instance: index of the program, and instance number.
@@ -188,8 +189,10 @@ impl<K: Kernel, F: Files, L: Log> Supervisor<K, F, L> {
             return;
         };
         let pid = instance.pid;
-        self.log
-            .line(format_args!("{name} (pid {pid}) died: {}", InWords(death)));
+        self.log.line(format_args!(
+            "error: {name} (pid {pid}) died: {}",
+            InWords(death)
+        ));
         let again = instance.history.after_death(policy, now_us);
         self.destroy(place);
         let state = match again {
@@ -200,7 +203,7 @@ impl<K: Kernel, F: Files, L: Log> Supervisor<K, F, L> {
                 State::Waiting(at_us)
             }
             None => {
-                self.log.line(format_args!("{name} stays down"));
+                self.log.line(format_args!("error: {name} stays down"));
                 State::Ended(Ending::Died(death))
             }
         };
@@ -383,7 +386,7 @@ impl<K: Kernel, F: Files, L: Log> Supervisor<K, F, L> {
             Err(error) => {
                 instance.state = State::Ended(Ending::NotBuilt);
                 self.log
-                    .line(format_args!("{name} cannot be built: {error:?}"));
+                    .line(format_args!("error: {name} cannot be built: {error:?}"));
                 Err(error)
             }
         }
@@ -433,8 +436,9 @@ impl<K: Kernel, F: Files, L: Log> Supervisor<K, F, L> {
             return;
         };
         if let Err(error) = run.end(&mut self.resources) {
-            self.log
-                .line(format_args!("{name} was not given back whole: {error:?}"));
+            self.log.line(format_args!(
+                "error: {name} was not given back whole: {error:?}"
+            ));
         }
         self.tell_callers(place.0);
     }

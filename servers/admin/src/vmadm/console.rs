@@ -22,6 +22,9 @@ use crate::stream::Stream;
 const LOOK_MS: u32 = 1000;
 /// How long the last words of a VM may take to the terminal, in milliseconds.
 const LAST_WORDS_MS: u32 = 300;
+/// How often the console server may die before the command gives up: root restarts it more slowly each
+/// time.
+const MAX_DEATHS: u32 = 3;
 
 /// `console UUID`.
 pub(super) fn console<M: Machine>(
@@ -46,6 +49,7 @@ pub(super) fn console<M: Machine>(
 /// Waits until the console is left; why it was.
 fn attached<M: Machine>(stream: &mut Stream<M>, uuid: Uuid, run: Run) -> Result<String, Failure> {
     let mut instance = run.instance;
+    let mut deaths = 0;
     attach(stream, instance)?;
     loop {
         match stream.machine().console().read(Wait::Milliseconds(LOOK_MS)) {
@@ -53,8 +57,11 @@ fn attached<M: Machine>(stream: &mut Stream<M>, uuid: Uuid, run: Run) -> Result<
             Ok(Event::Input(bytes)) => stream.keep_typed(&bytes),
             Ok(Event::Notice(notice)) => stream.error(&notice),
             Ok(Event::TimedOut) => {}
-            // The new console shows the shell: attach again.
-            Err(CallError::PeerDied) => attach(stream, instance)?,
+            Err(CallError::PeerDied) if deaths < MAX_DEATHS => {
+                // The new console shows the shell.
+                deaths += 1;
+                attach(stream, instance)?;
+            }
             Err(error) => return Err(error.into()),
         }
         let machine = stream.machine();

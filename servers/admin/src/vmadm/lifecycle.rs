@@ -93,6 +93,37 @@ pub fn refresh<M: Machine>(machine: &mut M) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Adds the VMs that run and are not known: those of a shell that died. What only that shell knew of
+/// them is lost.
+///
+/// # Errors
+/// Root refused or is gone.
+pub fn recover<M: Machine>(machine: &mut M) -> Result<(), Failure> {
+    for program in programs(machine)? {
+        let runs = !matches!(program.state, ProgramState::Ended(_));
+        if program.name != MONITOR || !runs {
+            continue;
+        }
+        let started = machine.root().started_with(program.pid)?;
+        let Some(settings) = launch::settings(&started.args, started.guest_bytes) else {
+            continue;
+        };
+        if machine.vms().find(settings.uuid).is_some() {
+            continue;
+        }
+        machine.vms().add(VmRecord {
+            settings,
+            run: Some(Run {
+                pid: program.pid,
+                instance: program.instance,
+                transition: None,
+            }),
+            last_run: LastRun::Ended,
+        });
+    }
+    Ok(())
+}
+
 fn stop_overdue<M: Machine>(machine: &mut M, now_us: u64) -> Result<(), Failure> {
     let overdue: Vec<Run> = machine
         .vms()

@@ -21,7 +21,7 @@ use proto::host::{HostChannel, Idle};
 use proto::protocol::Caller;
 use proto::root::{
     CapInfo, CapPart, Death, Ending, MachineInfo, MemoryUse, Pid, ProgramInfo, ProgramPart,
-    ProgramState, Root, RootClient, RootError, RootServer, Virtualisation,
+    ProgramState, Root, RootClient, RootError, RootServer, Started, Virtualisation,
 };
 use proto::start::CapKind;
 
@@ -53,6 +53,7 @@ pub struct FakeRoot {
     pub asked: RefCell<Vec<String>>,
     pub guest: Cell<Guest>,
     pub refuse_start: Cell<Option<RootError>>,
+    started: RefCell<Vec<(Pid, Started)>>,
     next_pid: Cell<Pid>,
 }
 
@@ -82,6 +83,7 @@ impl FakeRoot {
             asked: RefCell::default(),
             guest: Cell::new(Guest::Obeys),
             refuse_start: Cell::new(None),
+            started: RefCell::default(),
             next_pid: Cell::new(3),
         }
     }
@@ -174,9 +176,10 @@ impl RootServer for FakeRoot {
         if let Some(error) = self.refuse_start.get() {
             return Err(error);
         }
-        assert!(!args.is_empty());
         self.ask(format!("start {name}.{instance} {} MiB", guest_bytes >> 20));
         let pid = self.next_pid.replace(self.next_pid.get() + 1);
+        let started = Started { guest_bytes, args };
+        self.started.borrow_mut().push((pid, started));
         let mut programs = self.programs.borrow_mut();
         programs.retain(|program| program.name != name || program.instance != instance);
         programs.push(ProgramInfo {
@@ -221,6 +224,14 @@ impl RootServer for FakeRoot {
     async fn reboot(&self, _: Caller) -> Result<(), RootError> {
         self.ask("reboot".into());
         Err(RootError::Unsupported)
+    }
+
+    async fn started_with(&self, _: Caller, pid: Pid) -> Result<Started, RootError> {
+        let started = self.started.borrow();
+        let found = started.iter().find(|(started, _)| *started == pid);
+        found
+            .map(|(_, started)| started.clone())
+            .ok_or(RootError::NotFound)
     }
 
     async fn halt(&self, _: Caller) -> Result<(), RootError> {
@@ -318,12 +329,14 @@ impl Bench {
         }
         *turns += 1;
         match self.service.tick() {
-            Some(deadline) if *turns < MAX_IDLE_TURNS => {
+            Some(deadline) if *turns < MAX_IDLE_TURNS && !self.over.get() => {
                 self.now_us.set(deadline.max(self.now_us.get()));
                 self.service.tick();
                 Idle::Progress
             }
             _ => {
+                // Whatever still waits is told that the console is gone, until it gives up.
+                assert!(*turns < 2 * MAX_IDLE_TURNS, "the shell never stops waiting");
                 self.over.set(true);
                 Idle::Died
             }
@@ -430,7 +443,18 @@ impl Ran {
 
 /// Runs a shell until its script is over and nothing happens any more.
 pub fn run_script(steps: Vec<Step>) -> Ran {
-    let bench = Bench::new();
+    run_on(Bench::new(), steps)
+}
+
+/// Runs another shell in the place of one that died.
+pub fn run_again(ran: Ran, steps: Vec<Step>) -> Ran {
+    let bench = ran.bench;
+    bench.over.set(false);
+    bench.shown.borrow_mut().clear();
+    run_on(bench, steps)
+}
+
+fn run_on(bench: Bench, steps: Vec<Step>) -> Ran {
     bench.script.borrow_mut().extend(steps);
     let world = bench.clone();
     let mut turns = 0;

@@ -388,7 +388,7 @@ fn a_fault_restarts_a_program_after_a_wait_and_says_so() {
     assert_eq!(
         *lines.0.borrow(),
         [
-            "console (pid 1) died: memory fault at 0x400000, address 0x8",
+            "error: console (pid 1) died: memory fault at 0x400000, address 0x8",
             "console is started again in 100 ms"
         ]
     );
@@ -417,7 +417,7 @@ fn a_program_that_keeps_dying_stays_down() {
         matches!(state, State::Ended(Ending::Died(Death::OtherFault(5)))),
         "{state:?}"
     );
-    assert_eq!(lines.0.borrow().last().unwrap(), "admin stays down");
+    assert_eq!(lines.0.borrow().last().unwrap(), "error: admin stays down");
     assert_eq!(system.next_due_us(), None);
 }
 
@@ -573,7 +573,7 @@ fn a_missing_image_ends_the_instance_and_says_why() {
     assert!(matches!(state, State::Ended(Ending::NotBuilt)));
     assert_eq!(
         *lines.0.borrow(),
-        ["admin cannot be built: Archive(NotFound)"]
+        ["error: admin cannot be built: Archive(NotFound)"]
     );
     assert!(system.logger_runs(), "the others start all the same");
 }
