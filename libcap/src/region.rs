@@ -108,6 +108,19 @@ impl Region {
         }
     }
 
+    /// Memory that others may change at any time, as aligned words. `None` if it is not aligned
+    /// or not writable. What does not fill a word at the end is left out.
+    #[must_use]
+    pub fn into_words(self) -> Option<&'static [AtomicU64]> {
+        if !self.writable || !self.base.cast::<AtomicU64>().is_aligned() {
+            return None;
+        }
+        let words = self.length / size_of::<AtomicU64>();
+        // SAFETY: aligned, in the region, writable, mapped for good; atomics may be shared with
+        // anybody.
+        Some(unsafe { slice::from_raw_parts(self.base.as_ptr().cast(), words) })
+    }
+
     /// Registers of a device.
     #[must_use]
     pub fn into_device(self) -> DeviceMemory {
@@ -339,6 +352,19 @@ mod tests {
         assert_eq!(shared.read_array(4), Ok([1, 2, 3, 4]));
         assert_eq!(shared.atomic_u32(2).err(), Some(OutOfRange));
         assert_eq!(shared.atomic_u64(16).err(), Some(OutOfRange));
+    }
+
+    #[test]
+    fn memory_is_given_as_whole_words_to_those_who_may_write() {
+        let words = Region::allocate(4096).into_words().expect("writable");
+        assert_eq!(words.len(), 512);
+        words[511].store(7, Ordering::Relaxed);
+        assert_eq!(words[511].load(Ordering::Relaxed), 7);
+        let read_only = Region {
+            writable: false,
+            ..Region::allocate(4096)
+        };
+        assert!(read_only.into_words().is_none());
     }
 
     #[test]

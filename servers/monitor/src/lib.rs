@@ -18,6 +18,7 @@ pub mod machine;
 pub mod memory;
 pub mod mode;
 pub mod msr;
+pub mod native;
 pub mod outcome;
 pub mod paging;
 pub mod paravirtual_clock;

@@ -19,6 +19,15 @@ pub trait MachineLock {
     fn with<R>(&self, action: impl FnOnce(&mut Machine) -> R) -> R;
 }
 
+/// Whether output found no room in the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backlog {
+    /// All of it was written.
+    None,
+    /// Some of it waits.
+    Waits,
+}
+
 /// What a VCPU is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Activity {
@@ -68,9 +77,13 @@ pub struct Machine {
     pub platform: Platform,
     activity: [Activity; MAXIMUM_VCPUS],
     ended: Option<VmEvent>,
-    /// What the service thread's timer is set to. Not part of the machine, so not of a snapshot.
+    /// What the service thread's timer is set to. Not part of the machine, so not of a snapshot;
+    /// nor is the next field.
     #[serde(skip)]
     timer_set: Option<Ticks>,
+    /// When output that was written but not announced is announced, or more is tried.
+    #[serde(skip)]
+    console_deadline: Option<Ticks>,
 }
 
 impl Machine {
@@ -84,6 +97,7 @@ impl Machine {
             activity,
             ended: None,
             timer_set: None,
+            console_deadline: None,
         }
     }
 
@@ -120,6 +134,35 @@ impl Machine {
         }
         self.timer_set = Some(deadline);
         Some(deadline)
+    }
+
+    /// When the console wants attention.
+    #[must_use]
+    pub fn console_deadline(&self) -> Option<Ticks> {
+        self.console_deadline
+    }
+
+    /// Notes how far the console got: the last byte written, and whether more waits. True if the
+    /// console should be told now: at the end of a line, when it is full, and when earlier output
+    /// has waited until `now`; else `later`.
+    pub fn console_progress(
+        &mut self,
+        last: Option<u8>,
+        backlog: Backlog,
+        now: Ticks,
+        later: Ticks,
+    ) -> bool {
+        let waited = self
+            .console_deadline
+            .is_some_and(|deadline| deadline <= now);
+        let is_stuck = backlog == Backlog::Waits;
+        let tell = last == Some(b'\n') || is_stuck || waited;
+        if tell {
+            self.console_deadline = is_stuck.then_some(later);
+        } else if last.is_some() {
+            self.console_deadline.get_or_insert(later);
+        }
+        tell
     }
 
     /// Those to be woken after an access, and with them the end of the VM if a device asked for it.
@@ -371,6 +414,24 @@ mod tests {
         let reset = VmEvent::Reset(ResetCause::Requested);
         assert_eq!(machine.decide(0, NOW, READY), Decision::Stop(reset));
         assert_eq!(machine.decide(1, NOW, READY), Decision::Stop(reset));
+    }
+
+    #[test]
+    fn the_console_is_told_of_lines_and_of_what_waited() {
+        let mut machine = machine();
+        let (now, later) = (Ticks(5), Ticks(10));
+        assert!(!machine.console_progress(Some(b'a'), Backlog::None, now, later));
+        assert!(!machine.console_progress(Some(b'b'), Backlog::None, Ticks(7), Ticks(12)));
+        assert_eq!(machine.console_deadline(), Some(later), "the first byte's");
+        assert!(machine.console_progress(None, Backlog::None, later, Ticks(15)));
+        assert_eq!(machine.console_deadline(), None);
+        assert!(machine.console_progress(Some(b'\n'), Backlog::None, now, later));
+        assert!(machine.console_progress(None, Backlog::Waits, now, later));
+        assert_eq!(
+            machine.console_deadline(),
+            Some(later),
+            "more is tried then"
+        );
     }
 
     #[test]

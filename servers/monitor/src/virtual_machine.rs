@@ -7,14 +7,14 @@
 use crate::bell::Bell;
 use crate::host::Host;
 use crate::interrupts::{MAXIMUM_VCPUS, VcpuSet};
-use crate::machine::{Machine, MachineLock};
+use crate::machine::{Backlog, Machine, MachineLock};
 use crate::memory::GuestMemory;
 use crate::outcome::VmEvent;
 use crate::time::{ClockRatio, Ticks, TimeBase, earliest};
 
-/// When the console had no room, it is tried again after this long: short beside what a person
-/// sees, long beside what a try costs.
-const CONSOLE_RETRY_NS: u64 = 2_000_000;
+/// Output that does not end a line is shown after this long, and a console that had no room is
+/// tried again: short beside what a person sees, long beside what a signal costs.
+const CONSOLE_DELAY_NS: u64 = 2_000_000;
 
 /// A VM.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct VirtualMachine<'m, L, H> {
     bells: [Bell; MAXIMUM_VCPUS],
     base: TimeBase,
     pm_timer: ClockRatio,
-    console_retry: Ticks,
+    console_delay: Ticks,
     epoch_seconds: u32,
 }
 
@@ -33,7 +33,7 @@ pub struct VirtualMachine<'m, L, H> {
 struct Aftermath {
     attention: VcpuSet,
     timer: Option<Ticks>,
-    console_written: bool,
+    flush_console: bool,
     /// The VM ended by this access.
     ended: bool,
 }
@@ -54,7 +54,7 @@ impl<'m, L: MachineLock, H: Host> VirtualMachine<'m, L, H> {
             bells: core::array::from_fn(|_| Bell::default()),
             base,
             pm_timer: base.ratio(crate::device::acpi_power::FREQUENCY_HZ),
-            console_retry: base.ticks_from_ns(CONSOLE_RETRY_NS),
+            console_delay: base.ticks_from_ns(CONSOLE_DELAY_NS),
             epoch_seconds,
         }
     }
@@ -109,7 +109,7 @@ impl<'m, L: MachineLock, H: Host> VirtualMachine<'m, L, H> {
             aftermath.ended &= !ended_before;
             (result, aftermath)
         });
-        if aftermath.console_written {
+        if aftermath.flush_console {
             self.host.flush_console();
         }
         if let Some(deadline) = aftermath.timer {
@@ -132,35 +132,35 @@ impl<'m, L: MachineLock, H: Host> VirtualMachine<'m, L, H> {
     }
 
     fn conclude(&self, machine: &mut Machine, now: Ticks) -> Aftermath {
-        let mut console_written = false;
-        let mut retry = None;
+        let mut flush_console = false;
         if machine.platform.take_console_activity() {
-            console_written = self.exchange_console(machine);
-            let is_stuck = machine.platform.uart.peek_output().is_some();
-            retry = is_stuck.then(|| now.after(self.console_retry));
+            flush_console = self.exchange_console(machine, now);
         }
-        let deadline = earliest(machine.platform.deadline(now), retry);
+        let deadline = earliest(machine.platform.deadline(now), machine.console_deadline());
         let timer = machine.timer_to_set(deadline, now);
-        let attention = machine.take_attention();
         Aftermath {
-            attention,
+            attention: machine.take_attention(),
             timer,
-            console_written,
+            flush_console,
             ended: machine.ended().is_some(),
         }
     }
 
-    /// Moves bytes between the serial port and the console; true if any were written.
-    fn exchange_console(&self, machine: &mut Machine) -> bool {
+    /// Moves bytes between the serial port and the console; true if the console should be told.
+    fn exchange_console(&self, machine: &mut Machine, now: Ticks) -> bool {
         let uart = &mut machine.platform.uart;
-        let mut written = false;
+        let mut last = None;
         while let Some(byte) = uart.peek_output() {
             if !self.host.write_console(byte) {
                 break;
             }
             uart.take_output();
-            written = true;
+            last = Some(byte);
         }
+        let backlog = match uart.peek_output() {
+            Some(_) => Backlog::Waits,
+            None => Backlog::None,
+        };
         let mut received = false;
         while uart.can_receive() {
             let Some(byte) = self.host.read_console() else {
@@ -169,10 +169,11 @@ impl<'m, L: MachineLock, H: Host> VirtualMachine<'m, L, H> {
             // There is room: it was just asked for.
             received = uart.receive(byte).is_ok();
         }
-        if written || received {
+        if last.is_some() || received {
             machine.platform.update_lines();
         }
-        written
+        let retry = now.after(self.console_delay);
+        machine.console_progress(last, backlog, now, retry)
     }
 
     /// What the service thread does whenever it wakes: due timers, console bytes.
