@@ -5,12 +5,14 @@
 //! No time is read here: the scheduling context goes with the message, so nothing is charged to
 //! anyone else, and the deadline that ends its budget stays set.
 
+use sel4_sys::Syscall;
+
 use crate::arch;
 use crate::cap::{Asid, MapSpace, RawCap, Rights, tag};
 use crate::fault::Fault;
 use crate::kernel::{Kernel, Node};
 use crate::lookup;
-use crate::object::{Blocking, Endpoint, Reply, Tcb, TcbSlot, ThreadState};
+use crate::object::{Blocking, Endpoint, Reply, Tcb, TcbFlags, TcbSlot, ThreadState};
 use crate::store::{Ref, Table};
 
 /// Length and extra capabilities of a MessageInfo word.
@@ -38,6 +40,29 @@ fn address_space(tcb: Ref<Tcb>) -> Option<(Ref<Table>, Asid)> {
 }
 
 impl Kernel {
+    /// A system call of `tcb`, which is the current thread of this CPU: the thread to go on with,
+    /// or `None` if the call has to take the ordinary way; then nothing was changed.
+    #[inline(always)]
+    pub fn fast_syscall(
+        &self,
+        tcb: Ref<Tcb>,
+        number: u64,
+        address: u64,
+        info: u64,
+    ) -> Option<Ref<Tcb>> {
+        if tcb.flags.get().0 & TcbFlags::FOREIGN_SYSCALLS != 0 {
+            return None;
+        }
+        if number == Syscall::Call.number() {
+            self.fast_call(self.node(), tcb, address, info)
+        } else if number == Syscall::ReplyRecv.number() {
+            let reply = tcb.registers.r12.get();
+            self.fast_reply_receive(self.node(), tcb, address, reply, info)
+        } else {
+            None
+        }
+    }
+
     /// `tcb` calls the endpoint at `address`. `None`: take the ordinary way, nothing was changed.
     #[inline(always)]
     pub fn fast_call(
@@ -158,7 +183,11 @@ impl Kernel {
             return None;
         }
         let is_here = tcb.node.get() == from.node.get() && tcb.domain.get() == node.domain.get();
-        is_here.then_some(Target { tcb, root, asid: asid.number() })
+        is_here.then_some(Target {
+            tcb,
+            root,
+            asid: asid.number(),
+        })
     }
 
     #[inline(always)]

@@ -1,5 +1,6 @@
 //! The fast path does what the ordinary path does, or nothing.
 
+use microkernel::object::TcbFlags;
 use proptest::prelude::*;
 use sel4_sys::Syscall;
 
@@ -52,6 +53,20 @@ fn a_ready_thread_of_higher_priority_than_the_caller_makes_the_answer_slow() {
         .kernel
         .fast_reply_receive(node, world.server, ENDPOINT, REPLY, info);
     assert_eq!(next, None);
+}
+
+#[test]
+fn a_thread_with_foreign_system_calls_never_takes_it() {
+    let world = World::new();
+    let info = world.load(ENDPOINT, 0, 0, &[]);
+    world.client.flags.set(TcbFlags(TcbFlags::FOREIGN_SYSCALLS));
+    let before = world.snapshot();
+    let call = Syscall::Call.number();
+    let next = world
+        .kernel
+        .fast_syscall(world.client, call, ENDPOINT, info);
+    assert_eq!(next, None);
+    assert_eq!(world.snapshot(), before);
 }
 
 proptest! {

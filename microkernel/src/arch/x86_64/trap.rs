@@ -99,17 +99,26 @@ unsafe extern "C" {
 
 /// A `syscall`: the words in RDI, RSI and RDX, and the address of the current TCB. Returns the
 /// address of the TCB to go on with.
-extern "C" fn handle_syscall(_cptr: u64, _info: u64, number: u64, _tcb: usize) -> usize {
+extern "C" fn handle_syscall(address: u64, info: u64, number: u64, tcb: usize) -> usize {
     let cpu = this_cpu();
-    let acquired = lock::acquire(cpu);
+    // After a wait the thread may be another CPU's by now, so only the ordinary way will do.
+    if lock::acquire(cpu) == Acquired::AtOnce
+        && let Some(next) = kernel().fast_syscall(Ref::from_address(tcb), number, address, info)
+    {
+        lock::release();
+        return next.address();
+    }
+    handle_ordinary_syscall(number)
+}
+
+/// A system call that the fast path left alone. The caller has the lock.
+#[inline(never)]
+fn handle_ordinary_syscall(number: u64) -> usize {
     let kernel = kernel();
-    // Here the fast path for Call and ReplyRecv goes, for `Acquired::AtOnce` only: after a wait
-    // the thread may be another CPU's by now.
-    let _ = acquired == Acquired::AtOnce;
     if kernel.enter() == Entry::Proceed {
         kernel.handle_syscall(number);
     }
-    resume(cpu, kernel)
+    resume(this_cpu(), kernel)
 }
 
 /// An exception in user mode, or an interrupt in user mode or while idle. Returns the address of
