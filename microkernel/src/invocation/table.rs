@@ -50,7 +50,10 @@ pub fn invoke(kernel: &Kernel, cap: TableCap, arguments: &Arguments) -> Outcome 
 
 fn map(kernel: &Kernel, cap: TableCap, arguments: &Arguments) -> Outcome {
     let root_slot = arguments.extra_slot(0)?;
-    arguments.word(1)?;
+    // The attributes say nothing here, but seL4's calls have them; a guest's have none.
+    if cap.space == MapSpace::Virtual {
+        arguments.word(1)?;
+    }
     if cap.mapping.is_some() {
         return Err(SyscallError::InvalidCapability(0).into());
     }
