@@ -56,7 +56,7 @@ fn serve(booted: Booted) -> ! {
     let service = Service::new(supervisor, now_us);
     let mut answer: Option<Message> = None;
     loop {
-        alone.set(!service.supervisor.borrow().logger_runs());
+        alone.set(service.supervisor.borrow().is_alone());
         if let Some(due_us) = service.supervisor.borrow().next_due_us() {
             timer
                 .arm(clock.stamp(due_us))

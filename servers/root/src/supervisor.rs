@@ -251,22 +251,16 @@ impl<K: Kernel, F: Files, L: Log> Supervisor<K, F, L> {
         waits.min()
     }
 
-    /// Whether the program that reads root's log runs.
+    /// Whether nobody reads root's log: its reader has not started yet, or is down for good.
     #[must_use]
-    pub fn logger_runs(&self) -> bool {
+    pub fn is_alone(&self) -> bool {
         let log = self
             .manifest
             .channels
             .iter()
             .find(|channel| channel.from == Callee::Root);
-        let logger = log.and_then(|channel| self.instance((channel.to, 0)));
-        matches!(
-            logger,
-            Some(Instance {
-                state: State::Running(_),
-                ..
-            })
-        )
+        let reader = log.and_then(|channel| self.instance((channel.to, 0)));
+        reader.is_none_or(|reader| matches!(reader.state, State::Never | State::Ended(_)))
     }
 
     /// An instance.

@@ -394,13 +394,16 @@ fn a_fault_restarts_a_program_after_a_wait_and_says_so() {
     );
     assert_eq!(system.next_due_us(), Some(101_000));
     system.start_due(100_999);
-    assert!(!system.logger_runs());
+    assert!(matches!(
+        system.instance((CONSOLE, 0)).unwrap().state,
+        State::Waiting(101_000)
+    ));
     system.start_due(101_000);
-    assert!(system.logger_runs());
+    run_of(&system, (CONSOLE, 0));
     assert_eq!(system.instance((CONSOLE, 0)).unwrap().pid, 3);
     // A fault that was still on its way is not the new run's.
     system.faulted(pid, 0, death, 102_000);
-    assert!(system.logger_runs());
+    run_of(&system, (CONSOLE, 0));
 }
 
 #[test]
@@ -555,6 +558,18 @@ fn who_does_not_wait_for_the_dead_server_is_left_alone() {
 }
 
 #[test]
+fn root_is_alone_before_its_logs_reader_starts_and_when_that_is_down_for_good() {
+    let (mut system, _) = system();
+    assert!(system.is_alone());
+    system.start_at_boot(0);
+    assert!(!system.is_alone());
+    system.died((CONSOLE, 0), Death::Killed, 0);
+    assert!(!system.is_alone(), "it is only waiting");
+    system.end((CONSOLE, 0), Ending::Stopped);
+    assert!(system.is_alone());
+}
+
+#[test]
 fn a_signal_reaches_the_instance_with_its_bits() {
     let (mut system, _) = system();
     system.start((MONITOR, 1), vec![], 4 << 20, 0).unwrap();
@@ -575,7 +590,7 @@ fn a_missing_image_ends_the_instance_and_says_why() {
         *lines.0.borrow(),
         ["error: admin cannot be built: Archive(NotFound)"]
     );
-    assert!(system.logger_runs(), "the others start all the same");
+    run_of(&system, (CONSOLE, 0));
 }
 
 #[test]
