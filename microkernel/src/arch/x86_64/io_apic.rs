@@ -75,7 +75,6 @@ impl Controller {
 /// Takes over the controllers that the firmware tells of, with every pin masked. For the first
 /// CPU, once. Returns the pages of their registers.
 pub fn initialise(found: &[IoApic]) -> Vec<PhysicalRange, MAX_IOAPICS> {
-    silence_legacy_controllers();
     let mut controllers = Vec::new();
     let mut pages = Vec::new();
     for ioapic in found {
@@ -101,7 +100,11 @@ pub fn initialise(found: &[IoApic]) -> Vec<PhysicalRange, MAX_IOAPICS> {
 }
 
 /// Moves the legacy controllers off the exception vectors and masks all their lines.
-fn silence_legacy_controllers() {
+///
+/// This must come before the local APIC's LINT0 is masked: a request that the 8259 has raised is
+/// then withdrawn through LINT0. QEMU otherwise keeps it and, at the first instruction with
+/// interrupts on, delivers an interrupt without a vector as a general-protection fault.
+pub fn silence_legacy_controllers() {
     const INITIALISE: u8 = 0x11;
     const MODE_8086: u8 = 1;
     let first = vector::FIRST_INTERRUPT as u8;

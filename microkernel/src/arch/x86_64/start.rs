@@ -110,6 +110,7 @@ fn take_over(findings: &Findings) -> Machine {
     let usable = memory_map::usable_ram(&handover.memory_map);
     let mapped = paging::build(&usable, &handover.modules);
     let local_apic = local_apic_address(&findings.processors);
+    io_apic::silence_legacy_controllers();
     apic::find(local_apic);
     apic::enable();
     let cpu = this_cpu();
