@@ -233,6 +233,18 @@ impl Ref<SchedContext> {
         head.amount.set(head.amount.get() + tail.amount.replace(0));
     }
 
+    /// Charges `usage` ticks to any context. One that has not enough left for that has used its
+    /// slice: round-robin contexts get the next one, others wait for their refills.
+    pub fn charge_any(self, usage: u64, clock: &Clock) {
+        if !self.is_round_robin() {
+            self.charge(usage, clock);
+        } else if self.is_sufficient(usage, clock) {
+            self.charge_slice(usage);
+        } else {
+            self.renew_slice();
+        }
+    }
+
     /// A context comes back into use: what is available starts now, merged into one refill.
     /// Whether the time of the head changed.
     pub fn unblock(self, clock: &Clock) -> bool {
@@ -315,6 +327,16 @@ mod tests {
         c.charge(100, &CLOCK);
         assert!(!c.is_ready(&Clock { now: 1499, ..CLOCK }));
         assert!(c.is_ready(&Clock { now: 1500, ..CLOCK }));
+    }
+
+    #[test]
+    fn a_round_robin_slice_that_was_overdrawn_is_followed_by_a_whole_one() {
+        let c = context();
+        c.configure_new(2, 100, 0, &CLOCK);
+        c.charge_any(70, &CLOCK);
+        assert_eq!(c.head().amount.get(), 30);
+        c.charge_any(70, &CLOCK);
+        assert_eq!((c.head().amount.get(), total(c)), (100, 100));
     }
 
     #[test]

@@ -85,6 +85,10 @@ impl Kernel {
             return;
         }
         let node = self.node_of(tcb);
+        if node.stalled.get() {
+            // It waits for the lock and chooses a thread when it has it.
+            return;
+        }
         let better = match node.current.get() {
             None => false,
             Some(current) => {
@@ -306,8 +310,8 @@ impl Kernel {
         }
     }
 
-    /// Stops `tcb` if another CPU runs it: when this returns its registers are saved and that CPU
-    /// runs its idle thread until it gets the lock.
+    /// Stops `tcb` if another CPU runs it: when this returns its registers are saved, its time is
+    /// charged, it waits in a queue, and that CPU runs its idle thread until it gets the lock.
     pub fn stall(&self, tcb: Ref<Tcb>) {
         let its = usize::from(tcb.node.get());
         let node = self.node_of(tcb);
@@ -318,12 +322,16 @@ impl Kernel {
         if tcb.state.get() == ThreadState::Running {
             tcb.state.set(ThreadState::Restart);
         }
-        if self.is_schedulable(tcb) {
-            self.ready_enqueue(tcb);
-        }
         arch::flush_thread_state(tcb);
         node.current.set(node.idle.get());
         node.action.set(SchedulerAction::ChooseNew);
         node.stalled.set(true);
+        self.settle_stalled(node);
+        if let Some(context) = tcb.sched_context.get()
+            && self.is_schedulable(tcb)
+        {
+            self.ready_enqueue(tcb);
+            self.resume_context(context);
+        }
     }
 }

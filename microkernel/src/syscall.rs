@@ -78,10 +78,7 @@ impl Kernel {
         let Ok(syscall) = Syscall::try_from(number) else {
             return self.fault_with_budget(Fault::UnknownSyscall { number });
         };
-        if self.handle_debug_syscall(tcb, syscall) {
-            return;
-        }
-        if self.check_budget_restart() {
+        if self.check_budget_restart() && !self.handle_debug_syscall(tcb, syscall) {
             self.perform_syscall(tcb, syscall, number);
         }
     }

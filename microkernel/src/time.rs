@@ -87,20 +87,27 @@ impl Kernel {
 
     /// Reads the time and books what passed as used.
     pub fn update_timestamp(&self) {
-        let node = self.node();
-        let now = arch::now();
-        let used = now.saturating_sub(node.now.replace(now));
+        Self::book(self.node(), self.min_budget(), arch::now());
+    }
+
+    /// Books the time until `now` on `node`.
+    fn book(node: &Node, min_budget: u64, now: u64) {
+        let used = now.saturating_sub(node.now.get());
+        node.now.set(node.now.get().max(now));
         node.consumed.set(node.consumed.get() + used);
         let left = node.domain_time.get();
         if left != ENDLESS_TURN {
-            let over = used.saturating_add(self.min_budget()) >= left;
+            let over = used.saturating_add(min_budget) >= left;
             node.domain_time.set(if over { 0 } else { left - used });
         }
     }
 
     /// Charges what was booked to the current context.
     pub fn commit_time(&self) {
-        let node = self.node();
+        self.commit(self.node());
+    }
+
+    fn commit(&self, node: &Node) {
         let used = node.consumed.replace(0);
         let Some(context) = node.current_context.get() else {
             return;
@@ -108,14 +115,17 @@ impl Kernel {
         if !context.is_active() || node.idle_context.get() == Some(context) {
             return;
         }
-        if used > 0 {
-            if context.is_round_robin() {
-                context.charge_slice(used);
-            } else {
-                context.charge(used, &self.clock());
-            }
-        }
+        context.charge_any(used, &self.clock());
         context.consumed.set(context.consumed.get() + used);
+    }
+
+    /// The thread of `node`, another CPU, is taken away now: charges what it used, and leaves that
+    /// CPU nothing to charge to anyone until it schedules.
+    pub(crate) fn settle_stalled(&self, node: &Node) {
+        Self::book(node, self.min_budget(), self.node().now.get());
+        self.commit(node);
+        node.current_context.set(node.idle_context.get());
+        node.reprogram.set(true);
     }
 
     /// Whether the current thread has budget for this entry. If not, its slice ends here.

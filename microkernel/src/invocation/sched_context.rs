@@ -25,11 +25,15 @@ enum Invocation {
     YieldTo(Ref<Tcb>),
 }
 
-/// Serves an invocation of `context`.
+/// Serves an invocation of `context`. A thread that runs on it on another CPU is stopped there
+/// first: what it used is charged, and it is in the queues where all the rest looks for it.
 ///
 /// # Errors
 /// As seL4's SchedContext invocations.
 pub fn invoke(kernel: &Kernel, context: Ref<SchedContext>, arguments: &Arguments) -> Outcome {
+    if let Some(tcb) = context.tcb.get() {
+        kernel.stall(tcb);
+    }
     let invocation = decode(kernel, context, arguments)?;
     Ok(perform(kernel, context, arguments.tcb, invocation))
 }

@@ -15,13 +15,17 @@ pub const ENDPOINT: u64 = 1;
 pub const REPLY: u64 = 2;
 /// Slot of the endpoint without rights to be answered.
 pub const SEND_ONLY: u64 = 3;
+/// Slot of the client's thread.
+pub const THREAD: u64 = 4;
+/// Slot of the client's scheduling context.
+pub const CONTEXT: u64 = 5;
 /// Badge of the endpoint capability.
 pub const BADGE: u64 = 0x77;
 /// Guard that makes addresses plain slot numbers.
 const GUARD_SIZE: u8 = 60;
 
 /// Zeroed memory for one object that lives until the process ends.
-fn object<T: Object>() -> Ref<T> {
+pub fn object<T: Object>() -> Ref<T> {
     // A scheduling context is followed by its refills: the next power of two has room for two.
     let size = size_of::<T>().next_power_of_two();
     let memory = vec![0u8; 2 * size].leak();
@@ -82,6 +86,20 @@ impl World {
             can_grant: true,
         };
         self.cnode.element(REPLY as usize).set_cap(reply);
+        let thread = Cap::Thread { tcb: self.client };
+        self.cnode.element(THREAD as usize).set_cap(thread);
+        let context = Cap::SchedContext {
+            context: self.context,
+            size_bits: SchedContext::MIN_SIZE_BITS,
+        };
+        self.cnode.element(CONTEXT as usize).set_cap(context);
+    }
+
+    /// A round-robin context of a thousand microseconds that nobody runs on.
+    pub fn new_context(&self) -> Ref<SchedContext> {
+        let context: Ref<SchedContext> = object();
+        context.configure_new(2, 1_000_000, 0, &self.kernel.clock());
+        context
     }
 
     fn start_threads(&self) {
