@@ -122,23 +122,30 @@ pub fn select(
     Ok((columns, rows))
 }
 
-/// Bytes as people read them, with three digits: `512 B`, `1.5 MiB`, `64 GiB`.
+/// Bytes as people read them, with three digits: `512 B`, `1.97 GiB`, `13.8 MiB`, `128 MiB`.
 pub fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
         return format!("{bytes} B");
     }
-    let mut unit = 0;
-    let mut tenths = (u128::from(bytes) * 10).div_ceil(1024);
-    while tenths >= 10240 {
-        tenths = tenths.div_ceil(1024);
-        unit += 1;
-    }
-    if tenths >= 1000 || tenths % 10 == 0 {
-        format!("{} {}", tenths.div_ceil(10), UNITS[unit])
+    let exponent = bytes.ilog2() / 10;
+    let unit = UNITS[exponent as usize - 1];
+    // Hundredths of the unit, to the nearest.
+    let scale = 1u128 << (10 * exponent);
+    let hundredths = (u128::from(bytes) * 100 + scale / 2) / scale;
+    let digits = match hundredths {
+        0..1000 => 2,
+        1000..10_000 => 1,
+        _ => 0,
+    };
+    let value = format!("{}.{:02}", hundredths / 100, hundredths % 100);
+    let value = &value[..value.len() - (2 - digits)];
+    let value = if value.contains('.') {
+        value.trim_end_matches('0').trim_end_matches('.')
     } else {
-        format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
-    }
+        value
+    };
+    format!("{value} {unit}")
 }
 
 /// A time span as `d:hh:mm:ss` without leading parts that are nothing: `0:07`, `1:02:03`, `3d 04:05:06`.
@@ -210,8 +217,12 @@ mod tests {
             (1023, "1023 B"),
             (1024, "1 KiB"),
             (1536, "1.5 KiB"),
-            (1025, "1.1 KiB"),
+            (1025, "1 KiB"),
+            (2021 << 20, "1.97 GiB"),
+            (14_470_000, "13.8 MiB"),
+            (1000 << 10, "1000 KiB"),
             (128 << 20, "128 MiB"),
+            (100 << 20, "100 MiB"),
             (u64::MAX, "16 EiB"),
         ] {
             assert_eq!(human_bytes(bytes), text);

@@ -3,7 +3,8 @@
 mod support;
 
 use proptest::prelude::*;
-use proto::root::{Death, Ending, RootError};
+use proto::monitor::VmStatus;
+use proto::root::{Death, Ending, ProgramState, RootError};
 use support::{Guest, Ran, Step, happen, line_step, pass_ms, run_again, run_lines, run_script};
 
 /// The identifier that the first VM is given.
@@ -131,6 +132,65 @@ fn a_vm_that_cannot_start_is_not_created() {
         "Failed to create VM: not enough memory\n"
     );
     assert_eq!(ran.output("vmadm list -p"), "");
+}
+
+#[test]
+fn a_vm_whose_kernel_cannot_be_booted_is_not_created() {
+    let bad = (
+        Some(VmStatus::BadKernel),
+        ProgramState::Ended(Ending::GaveUp),
+    );
+    let ran = run_script(vec![
+        happen(move |bench| bench.root.monitor.set(bad)),
+        line_step(CREATE),
+        line_step("vmadm list -p"),
+    ]);
+    assert_eq!(
+        ran.output(CREATE),
+        "Failed to create VM: the kernel cannot be booted, or not in so little memory\n"
+    );
+    assert_eq!(ran.output("vmadm list -p"), "");
+}
+
+#[test]
+fn start_waits_for_the_monitor_and_says_why_it_failed() {
+    let start = first("vmadm start UUID");
+    let loading = (Some(VmStatus::Loading), ProgramState::Running);
+    let ran = run_script(vec![
+        line_step(CREATE),
+        line_step(&first("vmadm stop UUID -F")),
+        happen(move |bench| bench.root.monitor.set(loading)),
+        line_step(&start),
+        pass_ms(100),
+        happen(|bench| {
+            let mut programs = bench.root.programs.borrow_mut();
+            let monitor = programs.last_mut().unwrap();
+            monitor.status = VmStatus::NoInitrd.number();
+            monitor.state = ProgramState::Ended(Ending::GaveUp);
+        }),
+        pass_ms(1000),
+        line_step(STATE),
+    ]);
+    assert_eq!(
+        ran.output(&start),
+        format!("Unable to start VM {FIRST}: there is no such initrd\n")
+    );
+    assert_eq!(states(&ran), ["failed"]);
+}
+
+#[test]
+fn a_monitor_that_says_nothing_is_not_waited_for_without_end() {
+    let silent = (None, ProgramState::Running);
+    let ran = run_script(vec![
+        happen(move |bench| bench.root.monitor.set(silent)),
+        line_step(CREATE),
+        line_step(STATE),
+    ]);
+    assert_eq!(
+        ran.output(CREATE),
+        format!("Successfully created VM {FIRST}\n")
+    );
+    assert_eq!(states(&ran), ["running"]);
 }
 
 #[test]
@@ -548,7 +608,7 @@ fn info_shows_the_monitor() {
     assert_eq!(
         output(&ran, "vmadm info UUID"),
         "{\n  \"monitor\": {\n    \"cpu_us\": 0,\n    \"instance\": 0,\n    \"memory_bytes\": \
-         268435456,\n    \"pid\": 3,\n    \"restarts\": 0,\n    \"threads\": 1\n  }\n}\n"
+         268435456,\n    \"pid\": 3,\n    \"restarts\": 0,\n    \"status\": \"running\",\n    \"threads\": 1\n  }\n}\n"
     );
     assert_eq!(
         output(&ran, "vmadm info UUID vnc"),

@@ -4,7 +4,8 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use proto::root::ProgramInfo;
+use proto::monitor::VmStatus;
+use proto::root::{ProgramInfo, ProgramState};
 use serde_json::json;
 
 use super::lifecycle::{self, halt, press_power, programs, refresh, uptime_us};
@@ -21,6 +22,9 @@ use crate::stream::Stream;
 const STOP_SECONDS: u64 = 180;
 /// Longest such time that can be asked for: a day.
 const MAX_STOP_SECONDS: u64 = 86_400;
+/// How long a VM that starts may take until its guest runs, in seconds: to fill the guest's memory takes
+/// one, on a slow emulator. After that the command no longer waits.
+const START_SECONDS: u64 = 10;
 /// How often a command that waits for a VM looks, in milliseconds.
 const LOOK_MS: u32 = 200;
 /// What `info` can show.
@@ -103,21 +107,24 @@ pub(super) fn create<M: Machine>(
             return Err(Failure::Failed(format!("Failed to create VM: {text}")));
         }
     };
-    let machine = stream.machine();
     let (uuid, autoboot) = (settings.uuid, settings.autoboot);
-    if machine.vms().find(uuid).is_some() {
+    let vms = stream.machine().vms();
+    if vms.find(uuid).is_some() {
         return Err(Failure::Failed(format!(
             "Failed to create VM: {uuid} exists already"
         )));
     }
-    machine.vms().add(VmRecord {
+    vms.add(VmRecord {
         settings,
         run: None,
         last_run: LastRun::Ended,
     });
-    if autoboot && let Err(error) = lifecycle::start(machine, uuid) {
-        machine.vms().remove(uuid);
-        return Err(Failure::Failed(format!("Failed to create VM: {error}")));
+    if autoboot && let Err(error) = bring_up(stream, uuid) {
+        // Nothing is left of a VM that could not be created; an operator who lost patience keeps it.
+        if error != Failure::Interrupted {
+            stream.machine().vms().remove(uuid);
+        }
+        return Err(because("Failed to create VM", error));
     }
     stream.error(&format!("Successfully created VM {uuid}"));
     Ok(())
@@ -254,6 +261,7 @@ fn monitor_info(program: ProgramInfo) -> serde_json::Value {
         "memory_bytes": program.memory_bytes,
         "cpu_us": program.cpu_us,
         "restarts": program.restarts,
+        "status": VmStatus::from_number(program.status).map_or("starting", status_in_words),
     })
 }
 
@@ -271,10 +279,73 @@ pub(super) fn start<M: Machine>(
             "Unable to start VM {uuid}: it is {state}"
         )));
     }
-    lifecycle::start(machine, uuid)
-        .map_err(|error| Failure::Failed(format!("Unable to start VM {uuid}: {error}")))?;
+    bring_up(stream, uuid)
+        .map_err(|error| because(&format!("Unable to start VM {uuid}"), error))?;
     stream.error(&format!("Successfully started VM {uuid}"));
     Ok(())
+}
+
+/// Starts a VM and waits until its monitor says that the guest runs.
+fn bring_up<M: Machine>(stream: &mut Stream<M>, uuid: Uuid) -> Result<(), Failure> {
+    lifecycle::start(stream.machine(), uuid)?;
+    let deadline_us = deadline(stream.machine(), START_SECONDS)?;
+    while uptime_us(stream.machine())? < deadline_us {
+        if is_up(stream.machine(), uuid)? {
+            return Ok(());
+        }
+        stream.pause(LOOK_MS)?;
+    }
+    // It is slow, but nothing says that it failed.
+    Ok(())
+}
+
+/// Whether the guest of a VM that was started runs already.
+///
+/// # Errors
+/// It never will; its record says so too.
+fn is_up<M: Machine>(machine: &mut M, uuid: Uuid) -> Result<bool, Failure> {
+    let pid = run_of(machine, "start", uuid)?.pid;
+    let monitor = programs(machine)?
+        .into_iter()
+        .find(|program| program.pid == pid);
+    let Some(monitor) = monitor else {
+        return Ok(false);
+    };
+    let failure = match VmStatus::from_number(monitor.status) {
+        Some(VmStatus::Running) => return Ok(true),
+        Some(VmStatus::Loading) | None => None,
+        Some(failed) => Some(failed),
+    };
+    let ended = matches!(monitor.state, ProgramState::Ended(_));
+    if failure.is_none() && !ended {
+        return Ok(false);
+    }
+    refresh(machine)?;
+    Err(Failure::Failed(match failure {
+        Some(failed) => status_in_words(failed).into(),
+        None => "its monitor ended".into(),
+    }))
+}
+
+/// What a monitor's report says.
+fn status_in_words(status: VmStatus) -> &'static str {
+    match status {
+        VmStatus::Loading => "loading",
+        VmStatus::Running => "running",
+        VmStatus::BadConfiguration => "its monitor does not take the configuration",
+        VmStatus::NoKernel => "there is no such kernel",
+        VmStatus::NoInitrd => "there is no such initrd",
+        VmStatus::BadKernel => "the kernel cannot be booted, or not in so little memory",
+        VmStatus::Failed => "the guest did what its monitor cannot answer",
+    }
+}
+
+/// A failure with what it was the reason of. An interruption stays one.
+fn because(what: &str, error: Failure) -> Failure {
+    match error {
+        Failure::Interrupted => error,
+        _ => Failure::Failed(format!("{what}: {error}")),
+    }
 }
 
 /// `delete UUID`.

@@ -214,6 +214,9 @@ pub fn guest_bytes(settings: &Settings) -> u64 {
 /// The first instance of the monitor that nothing runs in.
 fn free_instance<M: Machine>(machine: &mut M) -> Result<u16, Failure> {
     let instances = instances(machine.archive().manifest());
+    if instances == 0 {
+        return Err(Failure::Failed("the manifest has no monitor".into()));
+    }
     let programs = programs(machine)?;
     let vms = machine.vms().all();
     (0..instances)

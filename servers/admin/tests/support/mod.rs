@@ -18,6 +18,7 @@ use proto::boot::{
 };
 use proto::console::{Console, ConsoleClient, Dimensions};
 use proto::host::{HostChannel, Idle};
+use proto::monitor::VmStatus;
 use proto::protocol::Caller;
 use proto::root::{
     CapInfo, CapPart, Death, Ending, MachineInfo, MemoryUse, Pid, ProgramInfo, ProgramPart,
@@ -53,6 +54,8 @@ pub struct FakeRoot {
     pub asked: RefCell<Vec<String>>,
     pub guest: Cell<Guest>,
     pub refuse_start: Cell<Option<RootError>>,
+    /// What a monitor that is started reports, and how it goes on.
+    pub monitor: Cell<(Option<VmStatus>, ProgramState)>,
     started: RefCell<Vec<(Pid, Started)>>,
     next_pid: Cell<Pid>,
 }
@@ -83,6 +86,7 @@ impl FakeRoot {
             asked: RefCell::default(),
             guest: Cell::new(Guest::Obeys),
             refuse_start: Cell::new(None),
+            monitor: Cell::new((Some(VmStatus::Running), ProgramState::Running)),
             started: RefCell::default(),
             next_pid: Cell::new(3),
         }
@@ -182,8 +186,11 @@ impl RootServer for FakeRoot {
         self.started.borrow_mut().push((pid, started));
         let mut programs = self.programs.borrow_mut();
         programs.retain(|program| program.name != name || program.instance != instance);
+        let (status, state) = self.monitor.get();
         programs.push(ProgramInfo {
             instance,
+            state,
+            status: status.map_or(0, VmStatus::number),
             memory_bytes: guest_bytes,
             ..program(pid, &name, 90, 0)
         });
