@@ -44,11 +44,12 @@ pub struct Qemu {
     memory_mib: u32,
     cpu_model: String,
     accelerator: String,
+    graphics: &'static str,
     extra: Vec<String>,
 }
 
 impl Qemu {
-    /// A machine with 2 CPUs and 2 GiB that boots from `medium` by BIOS.
+    /// A machine with 2 CPUs, 2 GiB and no graphics card that boots from `medium` by BIOS.
     #[must_use]
     pub fn new(medium: Medium) -> Self {
         Self {
@@ -58,6 +59,7 @@ impl Qemu {
             memory_mib: 2048,
             cpu_model: "max".to_owned(),
             accelerator: "tcg".to_owned(),
+            graphics: "none",
             extra: Vec::new(),
         }
     }
@@ -93,6 +95,13 @@ impl Qemu {
     #[must_use]
     pub fn cpu_model(mut self, model: &str) -> Self {
         model.clone_into(&mut self.cpu_model);
+        self
+    }
+
+    /// With a VGA card, so that the boot loader finds a frame buffer.
+    #[must_use]
+    pub fn with_screen(mut self) -> Self {
+        self.graphics = "std";
         self
     }
 
@@ -157,7 +166,7 @@ impl Qemu {
             "-m",
             &self.memory_mib.to_string(),
         ]);
-        command.args(["-nodefaults", "-vga", "std", "-display", "none"]);
+        command.args(["-nodefaults", "-vga", self.graphics, "-display", "none"]);
         command.args([
             "-device",
             &format!("isa-debug-exit,iobase={DEBUG_EXIT_PORT:#x},iosize=4"),
