@@ -1,9 +1,7 @@
 //! The shell as its user sees it: lines are typed, and what the terminal shows is compared.
 
-mod support;
-
+use crate::support::{Step, happen, line_step, pass_ms, run_lines, run_script};
 use proptest::prelude::*;
-use support::{Step, happen, line_step, pass_ms, run_lines, run_script};
 
 /// Compares with `golden/<name>`; `UPDATE_GOLDEN=1` writes it instead.
 fn assert_golden(name: &str, text: &str) {
