@@ -26,11 +26,18 @@ pub const LINE_DIMENSIONS: Dimensions = Dimensions {
 pub trait Pump {
     /// Moves what can be moved now.
     fn pump(&mut self, switchboard: &mut Switchboard, now_us: u64);
+
+    /// When it must be called again at the latest; `None` if nothing is held back.
+    fn due_us(&self) -> Option<u64>;
 }
 
 /// Nothing is connected; whoever owns the service moves the bytes.
 impl Pump for () {
     fn pump(&mut self, _: &mut Switchboard, _: u64) {}
+
+    fn due_us(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// What the clients of the console call. `C` tells the time in microseconds since the machine started.
@@ -98,10 +105,8 @@ impl<C: Fn() -> u64, W: Pump> Service<C, W> {
             }
             !due
         });
-        match (notices, read) {
-            (Some(notices), Some(read)) => Some(notices.min(read)),
-            (notices, read) => notices.or(read),
-        }
+        let held_back = self.wiring.borrow().due_us();
+        [notices, read, held_back].into_iter().flatten().min()
     }
 
     fn wake(&self) {

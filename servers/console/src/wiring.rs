@@ -23,6 +23,9 @@ const CHUNK_BYTES: usize = 512;
 /// Bytes taken from one ring in one turn: a writer that never stops must not keep the others waiting.
 /// It is more than a ring holds, so a turn empties a ring whose writer is as fast as most.
 const MAX_TURN_BYTES: usize = 8 * 1024;
+/// Shortest time between two pictures: 25 a second. A scrolled page costs millions of instructions to
+/// draw, and nobody reads the pictures between.
+const PICTURE_INTERVAL_US: u64 = 40_000;
 
 /// The reading end of a byte ring.
 pub trait Source {
@@ -46,6 +49,10 @@ pub struct Display<S> {
     screen: Screen,
     grid: Grid,
     surface: S,
+    /// When the screen was drawn last; nothing was before the first time.
+    drawn_us: Option<u64>,
+    /// The grid changed since.
+    stale: bool,
 }
 
 impl<S: Surface> Display<S> {
@@ -56,6 +63,23 @@ impl<S: Surface> Display<S> {
             screen,
             grid: Grid::new(columns, rows),
             surface,
+            drawn_us: None,
+            stale: true,
+        }
+    }
+
+    /// When the next picture is due; `None` if the last one is up to date.
+    fn due_us(&self) -> Option<u64> {
+        let next = self.drawn_us.map_or(0, |drawn| drawn + PICTURE_INTERVAL_US);
+        self.stale.then_some(next)
+    }
+
+    /// Draws the picture if it is due.
+    fn draw(&mut self, now_us: u64) {
+        if self.due_us().is_some_and(|due| due <= now_us) {
+            self.screen.draw(&mut self.grid, &mut self.surface);
+            self.drawn_us = Some(now_us);
+            self.stale = false;
         }
     }
 
@@ -120,8 +144,9 @@ impl<P: Ports, S: Surface, L: Source, D: Duplex> Wiring<P, S, L, D> {
         if let Some(display) = &mut self.display {
             while let Some(byte) = switchboard.next_output(Terminal::Screen) {
                 display.grid.write(&[byte]);
+                display.stale = true;
             }
-            display.screen.draw(&mut display.grid, &mut display.surface);
+            display.draw(now_us);
         }
     }
 
@@ -171,6 +196,10 @@ impl<P: Ports, S: Surface, L: Source, D: Duplex> Wiring<P, S, L, D> {
 impl<P: Ports, S: Surface, L: Source, D: Duplex> Pump for Wiring<P, S, L, D> {
     fn pump(&mut self, switchboard: &mut Switchboard, now_us: u64) {
         self.turn(switchboard, now_us);
+    }
+
+    fn due_us(&self) -> Option<u64> {
+        self.display.as_ref().and_then(Display::due_us)
     }
 }
 
@@ -392,5 +421,38 @@ mod tests {
         let channels = log_channels(regions.into_iter());
         assert_eq!(channels, ["log.monitor.1", "log.root"]);
         assert_eq!(writer(&channels[0]), "monitor.1");
+    }
+
+    /// Counts what is drawn.
+    #[derive(Default)]
+    struct Counter(usize);
+
+    impl Surface for Counter {
+        fn write(&mut self, _: usize, _: &[u8]) {
+            self.0 += 1;
+        }
+    }
+
+    #[test]
+    fn pictures_keep_their_distance_and_the_last_one_is_drawn() {
+        let layout = crate::screen::PixelLayout {
+            width: 320,
+            height: 200,
+            pitch_bytes: 320 * 4,
+            bits_per_pixel: 32,
+            channels: [(16, 8), (8, 8), (0, 8)],
+        };
+        let mut display = Display::new(Screen::new(layout).unwrap(), Counter::default());
+        display.draw(1);
+        let first = display.surface.0;
+        assert!(first > 0);
+        display.grid.write(b"x");
+        display.stale = true;
+        display.draw(PICTURE_INTERVAL_US);
+        assert_eq!(display.surface.0, first);
+        assert_eq!(display.due_us(), Some(1 + PICTURE_INTERVAL_US));
+        display.draw(1 + PICTURE_INTERVAL_US);
+        assert!(display.surface.0 > first);
+        assert_eq!(display.due_us(), None);
     }
 }
