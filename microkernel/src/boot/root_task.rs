@@ -301,7 +301,11 @@ impl<'a> Builder<'a> {
                 device: untyped.is_device,
                 // Nobody knows what the memory holds: as if it had all been handed out, so that
                 // the first Retype clears it.
-                watermark: if untyped.is_device { 0 } else { 1 << untyped.size_bits },
+                watermark: if untyped.is_device {
+                    0
+                } else {
+                    1 << untyped.size_bits
+                },
             }))?;
         }
         Ok(())
