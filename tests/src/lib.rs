@@ -27,7 +27,11 @@ pub fn built(name: &str) -> PathBuf {
 #[must_use]
 pub fn iso() -> PathBuf {
     let iso = built("tessera.iso");
-    assert!(iso.exists(), "{} is not there: use `make test`", iso.display());
+    assert!(
+        iso.exists(),
+        "{} is not there: use `make test`",
+        iso.display()
+    );
     iso
 }
 
@@ -42,9 +46,12 @@ pub fn boot(machine: &Qemu) -> Result<Machine, LabError> {
 }
 
 /// Types a command at the prompt and waits for the next one. Returns what was printed between.
+/// A line of the log that is shown meanwhile brings a prompt of its own, so the command's echo is
+/// waited for first.
 ///
 /// # Errors
 /// When the next prompt does not come.
 pub fn command(machine: &mut Machine, line: &str) -> Result<String, LabError> {
-    machine.ask(line, PROMPT, COMMAND_LIMIT)
+    machine.ask(line, line, COMMAND_LIMIT)?;
+    machine.wait_for(PROMPT, COMMAND_LIMIT)
 }
