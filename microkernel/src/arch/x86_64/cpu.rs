@@ -116,6 +116,8 @@ pub struct Cpu {
     pub this: Cell<*const Cpu>,
     /// Number of the CPU.
     pub index: Cell<usize>,
+    /// Its part of the kernel's state.
+    node: Cell<*const crate::kernel::Node>,
     /// Its local APIC's identifier.
     pub apic_id: Cell<u32>,
     /// It runs and answers others.
@@ -155,6 +157,7 @@ impl Cpu {
             stack_top: Cell::new(0),
             this: Cell::new(core::ptr::null()),
             index: Cell::new(0),
+            node: Cell::new(core::ptr::null()),
             apic_id: Cell::new(0),
             online: AtomicBool::new(false),
             pending: AtomicU32::new(0),
@@ -167,6 +170,20 @@ impl Cpu {
             gdt: Gdt::new(),
             task_state: TaskState::new(),
         }
+    }
+    /// Makes this the area of CPU `index`, which runs this.
+    pub fn claim(&self, index: usize, stack_top: usize) {
+        self.this.set(self);
+        self.index.set(index);
+        self.node.set(&super::global::kernel().nodes[index]);
+        self.stack_top.set(stack_top);
+    }
+
+    /// The state of this CPU, for the holder of the big lock.
+    #[inline(always)]
+    pub fn node(&self) -> &'static crate::kernel::Node {
+        // SAFETY: `claim` set it to a static before the CPU's first kernel entry.
+        unsafe { &*self.node.get() }
     }
 }
 

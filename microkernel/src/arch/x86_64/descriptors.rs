@@ -163,9 +163,7 @@ pub fn fill_idt() {
 pub fn load(index: usize) {
     let cpu = &CPUS[index];
     let tops = STACKS.tops(index);
-    cpu.this.set(cpu);
-    cpu.index.set(index);
-    cpu.stack_top.set(tops.kernel);
+    cpu.claim(index, tops.kernel);
     cpu.task_state.set_stacks(&tops);
     describe_task_state(cpu);
     let gdt = TablePointer {

@@ -5,13 +5,17 @@
 # the handler left on the stack is dropped at exit. GS, after `swapgs`, is the CPU's own area
 # (cpu.rs), whose `current` is the TCB that user mode runs. Interrupts are off throughout.
 #
-# Registers of a TCB are named {RIP}, {RSP} ...: offsets from the TCB's address.
+# Registers of a TCB are named {RIP}, {RSP} ...: offsets from the TCB's address. Besides,
+# `restart_ip` is where the thread goes on if its entry is undone: two bytes before RIP after a
+# `syscall`, else RIP itself. Whoever changes a thread's registers makes the two equal, so the
+# difference also says that RCX and R11 are the user's to lose and that RFLAGS are as user code
+# had them: `sysret` can bring the thread back.
 
 .text
 
 # `syscall`: RCX = return address, R11 = flags, RSP the user's. The three words that decide most
 # about a call, RDI (capability), RSI (message info) and RDX (number), already are the first
-# arguments of the handler.
+# arguments of the handler, which does not return. It sets the TCB's RCX and R11 if it needs them.
 .balign 64
 .global syscall_entry
 syscall_entry:
@@ -19,14 +23,12 @@ syscall_entry:
     mov gs:[{CPU_USER_RSP}], rsp
     mov rsp, gs:[{CPU_CURRENT}]
     mov [rsp + {RIP}], rcx
-    mov [rsp + {RCX}], rcx
     mov [rsp + {RFLAGS}], r11
-    mov [rsp + {R11}], r11
-    mov [rsp + {RAX}], rax
-    mov rax, gs:[{CPU_USER_RSP}]
-    mov [rsp + {RSP}], rax
     sub rcx, 2                      # the instruction itself, to run it again
     mov [rsp + {RESTART_IP}], rcx
+    mov rcx, gs:[{CPU_USER_RSP}]
+    mov [rsp + {RSP}], rcx
+    mov [rsp + {RAX}], rax
     mov [rsp + {RBX}], rbx
     mov [rsp + {RDX}], rdx
     mov [rsp + {RSI}], rsi
@@ -44,23 +46,19 @@ syscall_entry:
     call {SYSCALL}
 
 # Back to user mode, in the thread whose TCB is in RAX. `sysret` loads RIP from RCX and RFLAGS
-# from R11, so it serves threads that entered by `syscall` and whose registers nobody changed,
-# and only for addresses of the lower half: with another one it would fault in the kernel, on the
-# user's stack.
+# from R11. It must not be given an address of the upper half: a non-canonical one would fault in
+# the kernel, on the user's stack.
+.balign 64
 .global exit_to_user
 exit_to_user:
     mov gs:[{CPU_CURRENT}], rax
     mov rcx, [rax + {RIP}]
-    mov r11, [rax + {RFLAGS}]
-    cmp rcx, [rax + {RCX}]
+    lea rdx, [rcx - 2]
+    cmp rdx, [rax + {RESTART_IP}]
     jne exit_by_iret
-    cmp r11, [rax + {R11}]
-    jne exit_by_iret
-    mov rdx, rcx
     shr rdx, 47
     jne exit_by_iret
-    and r11d, {USER_FLAGS}
-    or r11d, {FIXED_FLAGS}
+    mov r11, [rax + {RFLAGS}]
     mov rbx, [rax + {RBX}]
     mov rdx, [rax + {RDX}]
     mov rsi, [rax + {RSI}]
@@ -81,6 +79,7 @@ exit_to_user:
 # Any registers, any canonical address. The frame is built on the kernel stack.
 exit_by_iret:
     mov rsp, gs:[{CPU_STACK_TOP}]
+    mov r11, [rax + {RFLAGS}]
     and r11d, {USER_FLAGS}
     or r11d, {FIXED_FLAGS}
     push {USER_SS}

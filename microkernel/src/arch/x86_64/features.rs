@@ -15,22 +15,40 @@ pub struct Features {
     pub tsc_deadline: bool,
     /// Tagged translations that can be dropped by tag.
     pub tagged_tlb: bool,
+    /// Bits of CR3 that hold the tag of a space; 0 without tags.
+    pub space_tag: u64,
+    /// Bit of a value for CR3 that keeps what is cached under its tag; 0 without tags.
+    pub keep_cached: u64,
     /// 1 GiB pages.
     pub huge_pages: bool,
     /// Extended state components that threads have; 0 where there is only FXSAVE.
     pub xcr0: u64,
-    /// XSAVE that leaves unchanged components out.
-    pub xsaveopt: bool,
+    /// How extended state is saved.
+    pub save: SaveInstruction,
     control: Cr4,
+}
+
+/// Instructions that save extended state, from the oldest to the one that leaves out what did not
+/// change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SaveInstruction {
+    /// x87 and SSE.
+    Fxsave,
+    /// All that XCR0 enables.
+    Xsave,
+    /// The same, except what is unchanged since it was loaded.
+    Xsaveopt,
 }
 
 const NONE: Features = Features {
     x2apic: false,
     tsc_deadline: false,
     tagged_tlb: false,
+    space_tag: 0,
+    keep_cached: 0,
     huge_pages: false,
     xcr0: 0,
-    xsaveopt: false,
+    save: SaveInstruction::Fxsave,
     control: Cr4::empty(),
 };
 
@@ -60,13 +78,15 @@ pub fn find() {
     };
     let bit = |word: u32, number: u32| word >> number & 1 == 1;
     let has_xsave = bit(leaf1.ecx, 26);
-    let (xcr0, xsaveopt) = if has_xsave {
-        (
-            u64::from(cpuid!(0xd, 0).eax) & XCR0_MASK,
-            bit(cpuid!(0xd, 1).eax, 0),
-        )
+    let xcr0 = if has_xsave {
+        u64::from(cpuid!(0xd, 0).eax) & XCR0_MASK
     } else {
-        (0, false)
+        0
+    };
+    let save = match has_xsave {
+        false => SaveInstruction::Fxsave,
+        true if bit(cpuid!(0xd, 1).eax, 0) => SaveInstruction::Xsaveopt,
+        true => SaveInstruction::Xsave,
     };
     let tagged_tlb = bit(leaf1.ecx, 17) && bit(leaf7_ebx, 10);
     let mut control = Cr4::CR4_ENABLE_PAE
@@ -83,9 +103,11 @@ pub fn find() {
         x2apic: bit(leaf1.ecx, 21),
         tsc_deadline: bit(leaf1.ecx, 24),
         tagged_tlb,
+        space_tag: if tagged_tlb { 0xfff } else { 0 },
+        keep_cached: u64::from(tagged_tlb) << 63,
         huge_pages: bit(cpuid!(0x8000_0001).edx, 26),
         xcr0,
-        xsaveopt,
+        save,
         control,
     };
     // SAFETY: boot, one CPU.

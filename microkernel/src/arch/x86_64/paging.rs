@@ -33,10 +33,6 @@ const PAGE: u64 = 4096;
 const LARGE_PAGE: u64 = 2 << 20;
 const HUGE_PAGE: u64 = 1 << 30;
 const GLOBAL: u64 = 1 << 8;
-/// In a value for CR3: keep what is cached under the tag.
-const KEEP_CACHED: u64 = 1 << 63;
-/// The tag in CR3.
-const TAG: u64 = 0xfff;
 /// First entry of the kernel's half of a root table.
 const KERNEL_HALF: usize = 256;
 
@@ -299,12 +295,7 @@ pub fn copy_kernel_mappings(root: Ref<Table>) {
 /// What CR3 holds for an address space: the root, and its identifier where the CPU has tags.
 #[inline(always)]
 pub fn cr3_of(root: Ref<Table>, asid: u16) -> u64 {
-    let tag = if features().tagged_tlb {
-        u64::from(asid) & TAG
-    } else {
-        0
-    };
-    physical_address(root.address()) | tag
+    physical_address(root.address()) | u64::from(asid) & features().space_tag
 }
 
 /// Makes `root` the address space of this CPU; `None` is the kernel's own.
@@ -315,14 +306,10 @@ pub fn switch_address_space(root: Option<(Ref<Table>, u16)>) {
         Some((table, asid)) => cr3_of(table, asid),
         None => ROOT.physical(),
     };
-    if cpu.cr3.replace(cr3) != cr3 {
-        let keep = if features().tagged_tlb {
-            KEEP_CACHED
-        } else {
-            0
-        };
+    if cpu.cr3.get() != cr3 {
+        cpu.cr3.set(cr3);
         // SAFETY: every root has the kernel's half, and a root that goes away is left first
         // (`tlb::invalidate_address_space`).
-        unsafe { cr3_write(cr3 | keep) };
+        unsafe { cr3_write(cr3 | features().keep_cached) };
     }
 }

@@ -19,7 +19,7 @@ use crate::object::{Tcb, TcbFlags, ThreadState};
 use crate::store::Ref;
 
 use super::cpu::{CPUS, Cpu, this_cpu};
-use super::features::features;
+use super::features::{SaveInstruction, features};
 use super::remote;
 
 /// Whose extended state is in a CPU's registers.
@@ -38,6 +38,8 @@ pub struct Bases {
     thread: Cell<usize>,
     fs: Cell<u64>,
     gs: Cell<u64>,
+    /// Not 0 if one of the two is not.
+    any: Cell<u64>,
 }
 
 impl FpuUse {
@@ -56,6 +58,7 @@ impl Bases {
             thread: Cell::new(0),
             fs: Cell::new(0),
             gs: Cell::new(0),
+            any: Cell::new(0),
         }
     }
 }
@@ -73,18 +76,15 @@ pub fn switch_thread_state(_from: Option<Ref<Tcb>>, to: Ref<Tcb>) {
 
 #[inline(always)]
 fn switch_fpu(cpu: &Cpu, to: Ref<Tcb>) {
-    save(cpu);
-    if to.state.get() == ThreadState::Idle {
-        return;
+    if let Some(from) = cpu.fpu.live.get() {
+        save_area(from);
     }
     if to.flags.get().0 & TcbFlags::FPU_DISABLED != 0 {
-        if !cpu.fpu.trapped.replace(true) {
-            // SAFETY: TS only makes extended instructions fault; the kernel uses none.
-            unsafe { cr0_write(cr0() | Cr0::CR0_TASK_SWITCHED) };
-        }
-        return;
+        return withhold_fpu(cpu, to);
     }
-    release_fpu(cpu);
+    if cpu.fpu.trapped.get() {
+        release_fpu(cpu);
+    }
     if cpu.fpu.owner.get() != Some(to) {
         restore_area(to);
         cpu.fpu.owner.set(Some(to));
@@ -92,7 +92,15 @@ fn switch_fpu(cpu: &Cpu, to: Ref<Tcb>) {
     cpu.fpu.live.set(Some(to));
 }
 
-#[inline(always)]
+/// Makes any use of extended state an exception. An idle thread uses none anyway.
+fn withhold_fpu(cpu: &Cpu, to: Ref<Tcb>) {
+    cpu.fpu.live.set(None);
+    if to.state.get() != ThreadState::Idle && !cpu.fpu.trapped.replace(true) {
+        // SAFETY: TS only makes extended instructions fault; the kernel uses none.
+        unsafe { cr0_write(cr0() | Cr0::CR0_TASK_SWITCHED) };
+    }
+}
+
 fn release_fpu(cpu: &Cpu) {
     if cpu.fpu.trapped.replace(false) {
         // SAFETY: clears TS and nothing else.
@@ -113,18 +121,22 @@ pub fn save(cpu: &Cpu) {
 fn save_area(tcb: Ref<Tcb>) {
     let area = tcb.fpu.0.as_ptr();
     let features = features();
-    let (low, high) = (features.xcr0 as u32, (features.xcr0 >> 32) as u32);
+    let components = features.xcr0 as u32;
     // SAFETY: the area is the thread's own, 64-byte aligned and as large as the components that
-    // XCR0 enables; TS is clear, because the thread is live.
+    // XCR0 enables, all below bit 32; TS is clear, because the thread is live.
     unsafe {
-        if features.xsaveopt {
-            asm!("xsaveopt64 [{}]", in(reg) area, in("eax") low, in("edx") high,
-                options(nostack, preserves_flags));
-        } else if features.xcr0 != 0 {
-            asm!("xsave64 [{}]", in(reg) area, in("eax") low, in("edx") high,
-                options(nostack, preserves_flags));
-        } else {
-            asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags));
+        match features.save {
+            SaveInstruction::Xsaveopt => {
+                asm!("xsaveopt64 [{}]", in(reg) area, in("eax") components, in("edx") 0,
+                    options(nostack, preserves_flags));
+            }
+            SaveInstruction::Xsave => {
+                asm!("xsave64 [{}]", in(reg) area, in("eax") components, in("edx") 0,
+                    options(nostack, preserves_flags));
+            }
+            SaveInstruction::Fxsave => {
+                asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags));
+            }
         }
     }
 }
@@ -132,12 +144,12 @@ fn save_area(tcb: Ref<Tcb>) {
 #[inline(always)]
 fn restore_area(tcb: Ref<Tcb>) {
     let area = tcb.fpu.0.as_ptr();
-    let xcr0 = features().xcr0;
+    let components = features().xcr0 as u32;
     // SAFETY: as above; the area was written by `initialise_thread_state` or by `save_area`, and
     // nobody else writes it, so its header and MXCSR are valid.
     unsafe {
-        if xcr0 != 0 {
-            asm!("xrstor64 [{}]", in(reg) area, in("eax") xcr0 as u32, in("edx") (xcr0 >> 32) as u32,
+        if components != 0 {
+            asm!("xrstor64 [{}]", in(reg) area, in("eax") components, in("edx") 0,
                 options(nostack, preserves_flags, readonly));
         } else {
             asm!("fxrstor64 [{}]", in(reg) area, options(nostack, preserves_flags, readonly));
@@ -148,12 +160,13 @@ fn restore_area(tcb: Ref<Tcb>) {
 #[inline(always)]
 fn switch_bases(loaded: &Bases, to: Ref<Tcb>) {
     let (fs, gs) = (to.registers.fs_base.get(), to.registers.gs_base.get());
-    if fs | gs | loaded.fs.get() | loaded.gs.get() != 0 {
+    if fs | gs | loaded.any.get() != 0 {
         load_bases(loaded, to, fs, gs);
     }
 }
 
 fn load_bases(loaded: &Bases, to: Ref<Tcb>, fs: u64, gs: u64) {
+    loaded.any.set(fs | gs);
     let same_thread = loaded.thread.replace(to.address()) == to.address();
     let old_fs = loaded.fs.replace(fs);
     if fs != old_fs || (fs != 0 && !same_thread) {

@@ -4,12 +4,15 @@
 //! up and returns that thread, which the stub goes on with. What another CPU only asks is answered
 //! without the lock.
 
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::mem::offset_of;
+use core::num::NonZeroUsize;
 use core::sync::atomic::AtomicU64;
 
-use crate::kernel::Kernel;
-use crate::object::{Registers, Tcb, TcbSlot, ThreadState};
+use sel4_sys::Syscall;
+
+use crate::kernel::{Kernel, Node};
+use crate::object::{Registers, Tcb, TcbFlags, TcbSlot, ThreadState};
 use crate::store::Ref;
 use crate::time::Entry;
 
@@ -97,28 +100,67 @@ unsafe extern "C" {
     fn exit_to_user();
 }
 
-/// A `syscall`: the words in RDI, RSI and RDX, and the address of the current TCB. Returns the
-/// address of the TCB to go on with.
-extern "C" fn handle_syscall(address: u64, info: u64, number: u64, tcb: usize) -> usize {
+/// A `syscall`: the words in RDI, RSI and RDX, and the address of the current TCB. It does not
+/// return, so that it has no registers to save for a caller.
+extern "C" fn handle_syscall(address: u64, info: u64, number: u64, tcb: NonZeroUsize) -> ! {
     let cpu = this_cpu();
-    // After a wait the thread may be another CPU's by now, so only the ordinary way will do.
-    if lock::acquire(cpu) == Acquired::AtOnce
-        && let Some(next) = kernel().fast_syscall(Ref::from_address(tcb), number, address, info)
+    let acquired = lock::acquire(cpu);
+    let kernel = kernel();
+    // After a wait, the thread may be another CPU's by now.
+    if acquired == Acquired::AtOnce
+        && let Some(next) = fast_syscall(kernel, cpu.node(), tcb, address, info, number)
     {
         lock::release();
-        return next.address();
+        exit(next.address());
     }
-    handle_ordinary_syscall(number)
+    handle_slow_syscall(cpu, kernel, number)
 }
 
-/// A system call that the fast path left alone. The caller has the lock.
+/// Goes to user mode in the thread whose TCB is at `tcb`.
+#[inline(always)]
+fn exit(tcb: usize) -> ! {
+    // SAFETY: the stub takes the TCB in RAX and never returns; the stack is not needed any more.
+    unsafe {
+        asm!("jmp {}", sym exit_to_user, in("rax") tcb, options(noreturn));
+    }
+}
+
+/// The two system calls that messages are made of, where nothing unusual stands in the way.
+#[inline(always)]
+fn fast_syscall(
+    kernel: &Kernel,
+    node: &Node,
+    tcb: NonZeroUsize,
+    address: u64,
+    info: u64,
+    number: u64,
+) -> Option<Ref<Tcb>> {
+    let tcb: Ref<Tcb> = Ref::from_address(tcb.get());
+    const CALL: u64 = Syscall::Call as u64;
+    const REPLY_RECV: u64 = Syscall::ReplyRecv as u64;
+    if tcb.flags.get().0 & TcbFlags::FOREIGN_SYSCALLS != 0 {
+        return None;
+    }
+    match number {
+        CALL => kernel.fast_call(node, tcb, address, info),
+        REPLY_RECV => {
+            let reply_address = tcb.registers.r12.get();
+            kernel.fast_reply_receive(node, tcb, address, reply_address, info)
+        }
+        _ => None,
+    }
+}
+
 #[inline(never)]
-fn handle_ordinary_syscall(number: u64) -> usize {
-    let kernel = kernel();
+fn handle_slow_syscall(cpu: &Cpu, kernel: &Kernel, number: u64) -> ! {
     if kernel.enter() == Entry::Proceed {
+        let registers = &kernel.current().registers;
+        // As `syscall` leaves them: a fault handler may look.
+        registers.rcx.set(registers.rip.get());
+        registers.r11.set(registers.rflags.get());
         kernel.handle_syscall(number);
     }
-    resume(this_cpu(), kernel)
+    exit(resume(cpu, kernel))
 }
 
 /// An exception in user mode, or an interrupt in user mode or while idle. Returns the address of
@@ -217,9 +259,5 @@ fn go_on(cpu: &Cpu, tcb: Ref<Tcb>) -> usize {
 
 /// Goes to user mode, or to idling, for the first time on this CPU. The caller holds the lock.
 pub fn start(cpu: &Cpu) -> ! {
-    let tcb = resume(cpu, kernel());
-    // SAFETY: the stub takes the TCB in RAX and never returns; the stack is not needed any more.
-    unsafe {
-        core::arch::asm!("jmp {}", sym exit_to_user, in("rax") tcb, options(noreturn));
-    }
+    exit(resume(cpu, kernel()))
 }
