@@ -29,6 +29,7 @@ check: setup ## fmt, clippy with warnings denied, the house rules
 	cargo clippy -q --workspace --all-targets -- -D warnings
 	cargo clippy -q -p microkernel --features bare --bins --target x86_64-unknown-linux-gnu -- -D warnings
 	@sh images/programs.sh clippy $$($(IMAGES) programs)
+	@sh images/programs.sh clippy bench
 	@$(IMAGES) tidy
 
 ifeq ($(ROOT),)
@@ -47,6 +48,7 @@ programs: setup ## build root and every program of the manifest, out/bin
 	@sh images/programs.sh build $$($(IMAGES) programs)
 
 bench: iso ## measure the kernel, print a table, write out/bench.json
+	@sh images/programs.sh build bench
 	@$(IMAGES) bench
 
 lab: iso ## boot on KVM where this machine has it nested, else in QEMU's own emulation

@@ -1,7 +1,7 @@
 //! What the Makefile's verbs do: `images VERB`. Paths are relative to the workspace.
 
 use images::lab::Qemu;
-use images::{archive, debian, graph, iso, manifest, tidy};
+use images::{archive, bench, debian, graph, iso, manifest, tidy};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -18,8 +18,11 @@ fn main() -> ExitCode {
         ["graph"] => draw_graph(),
         ["run"] => run(&Qemu::cdrom(Path::new(ISO))),
         ["lab"] => lab(),
+        ["bench"] => measure(),
         ["tidy"] => tidy::check(Path::new(".")),
-        _ => Err("usage: images programs | iso [ROOT] | graph | run | lab | tidy".to_owned()),
+        _ => {
+            Err("usage: images programs | iso [ROOT] | graph | run | lab | bench | tidy".to_owned())
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -93,6 +96,15 @@ fn run(machine: &Qemu) -> Result<(), String> {
         .run_here()
         .map(|_| ())
         .map_err(|error| error.to_string())
+}
+
+fn measure() -> Result<(), String> {
+    println!("images: counting instructions in QEMU");
+    bench::run(
+        Path::new("out/kernel.elf"),
+        Path::new("out/bin/bench"),
+        Path::new("out/bench.json"),
+    )
 }
 
 fn lab() -> Result<(), String> {
