@@ -30,6 +30,8 @@ pub mod entry {
     pub const PAT_SMALL: u64 = 1 << 7;
     /// PAT index bit 2 of a larger page.
     pub const PAT_LARGE: u64 = 1 << 12;
+    /// Ours, ignored by every CPU: what a guest's entry maps is a device's, not memory.
+    pub const DEVICE: u64 = 1 << 52;
     /// No instruction fetch.
     pub const EXECUTE_NEVER: u64 = 1 << 63;
     /// The physical address.
@@ -66,6 +68,10 @@ impl Position {
     /// Whether the entry maps memory.
     fn is_leaf(&self) -> bool {
         self.bits == 12 || self.entry().get() & entry::LARGE != 0
+    }
+
+    fn is_leaf_in_use(&self) -> bool {
+        self.is_used() && self.is_leaf()
     }
 
     /// The physical address in the entry, without the bits below the entry's span.
@@ -105,6 +111,22 @@ pub fn find_for(root: Ref<Table>, address: u64, bits: u8) -> Result<Position, Sy
         was_source: false,
         failure,
     })
+}
+
+/// The aligned word at the guest-physical `address`, if it is memory.
+#[must_use]
+pub fn read_guest_word(root: Ref<Table>, address: u64) -> Option<u64> {
+    let sizes = [FrameSize::Small, FrameSize::Large, FrameSize::Huge];
+    let at = sizes
+        .into_iter()
+        .filter_map(|size| find(root, address, size.bits()).ok())
+        .find(Position::is_leaf_in_use)?;
+    if at.entry().get() & entry::DEVICE != 0 {
+        return None;
+    }
+    let physical = at.frame_address() | address & ((1 << at.bits) - 1);
+    let page = Ref::<Table>::from_address(arch::kernel_address(physical & entry::ADDRESS));
+    Some(page.entry(address as usize >> 3).get())
 }
 
 impl Kernel {
@@ -181,8 +203,10 @@ impl GuestPaging {
     /// An entry that maps a frame; `attributes` as Page.MapGuest documents them.
     #[must_use]
     pub fn frame_entry(self, frame: &FrameCap, rights: Rights, attributes: VmAttributes) -> u64 {
-        let base = arch::physical_address(frame.base) | frame.size.leaf_bits();
         let pick = |condition: bool, bit: u64| if condition { bit } else { 0 };
+        let base = arch::physical_address(frame.base)
+            | frame.size.leaf_bits()
+            | pick(frame.device, entry::DEVICE);
         let write = rights.contains(Rights::WRITE);
         let execute_never = attributes.contains(VmAttributes::EXECUTE_NEVER);
         let uncached = attributes.memory_type() == VmAttributes::GUEST_UNCACHED.memory_type();

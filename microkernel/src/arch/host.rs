@@ -4,8 +4,11 @@
 use core::cell::Cell;
 
 use super::{IoApicRoute, IrqMask, PortWidth};
+use crate::boot::Virtualisation;
 use crate::object::Tcb;
 use crate::store::{Ref, Table};
+use crate::vcpu::Vcpu;
+use crate::vcpu::vmx::vmcs::Controls;
 
 std::thread_local! {
     /// What the fake machine knows.
@@ -30,6 +33,10 @@ pub struct Machine {
     pub irq_mask: Cell<Option<(u8, bool)>>,
     /// Last port written: (port, value).
     pub port: Cell<Option<(u16, u32)>>,
+    /// What runs guests.
+    pub virtualisation: Cell<Virtualisation>,
+    /// The VCPU whose VMCS is this CPU's.
+    pub vmcs: Cell<Option<Ref<Vcpu>>>,
 }
 
 impl Machine {
@@ -43,6 +50,8 @@ impl Machine {
             kicked: Cell::new(0),
             irq_mask: Cell::new(None),
             port: Cell::new(None),
+            virtualisation: Cell::new(Virtualisation::Svm),
+            vmcs: Cell::new(None),
         }
     }
 }
@@ -170,7 +179,10 @@ pub fn has_iommu() -> bool {
 /// How this machine translates guest-physical addresses.
 #[must_use]
 pub fn guest_paging() -> crate::vspace::GuestPaging {
-    crate::vspace::GuestPaging::Nested
+    match virtualisation() {
+        Virtualisation::Vmx => crate::vspace::GuestPaging::Extended,
+        _ => crate::vspace::GuestPaging::Nested,
+    }
 }
 
 /// The bit of a page-table entry that forbids instruction fetches; 0 on a CPU without it.
@@ -182,7 +194,13 @@ pub fn execute_never() -> u64 {
 /// Whether guests can run here.
 #[must_use]
 pub fn can_run_guests() -> bool {
-    true
+    virtualisation() != Virtualisation::None
+}
+
+/// What runs guests here.
+#[must_use]
+pub fn virtualisation() -> Virtualisation {
+    machine(|m| m.virtualisation.get())
 }
 
 /// Extended state components that threads and guests can have.
@@ -192,4 +210,40 @@ pub fn thread_xcr0() -> u64 {
 }
 
 /// A VCPU goes: no CPU may hold anything of it.
-pub fn forget_vcpu(_vcpu: Ref<crate::vcpu::Vcpu>) {}
+pub fn forget_vcpu(vcpu: Ref<Vcpu>) {
+    machine(|m| m.vmcs.set(m.vmcs.get().filter(|held| *held != vcpu)));
+}
+
+/// Makes the memory of a new VCPU's control block a VMCS that no CPU holds.
+pub fn prepare_vmcs(_vcpu: Ref<Vcpu>) {}
+
+/// Makes the VMCS of `vcpu`, which does not run, this CPU's current one.
+pub fn claim_vmcs(vcpu: Ref<Vcpu>) {
+    machine(|m| m.vmcs.set(Some(vcpu)));
+}
+
+/// Offset in the fake VMCS: width, type and index of the field's number.
+fn vmcs_offset(field: u32) -> usize {
+    let (width, kind, index) = (field >> 13 & 3, field >> 10 & 3, field >> 1 & 0x1f);
+    ((width << 2 | kind) << 5 | index) as usize * size_of::<u64>()
+}
+
+/// A field of the current VMCS.
+#[must_use]
+pub fn vmcs_read(field: u32) -> u64 {
+    let vcpu = machine(|m| m.vmcs.get());
+    vcpu.map_or(0, |vcpu| vcpu.control.word(vmcs_offset(field)))
+}
+
+/// Writes a field of the current VMCS.
+pub fn vmcs_write(field: u32, value: u64) {
+    if let Some(vcpu) = machine(|m| m.vmcs.get()) {
+        vcpu.control.set_word(vmcs_offset(field), value);
+    }
+}
+
+/// The execution controls that VMCSs begin with.
+#[must_use]
+pub fn guest_controls() -> Controls {
+    Controls::default()
+}

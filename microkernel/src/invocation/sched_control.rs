@@ -88,6 +88,8 @@ fn perform(kernel: &Kernel, c: &Configuration) {
         kernel.ready_dequeue(tcb);
         if kernel.node().current_context.get() == Some(context) {
             kernel.commit_time();
+            // The slice under way ends when the new budget does.
+            kernel.node().reprogram.set(true);
         }
     }
     let clock = kernel.clock();

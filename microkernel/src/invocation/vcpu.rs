@@ -12,7 +12,8 @@ use crate::finalise;
 use crate::kernel::Kernel;
 use crate::object::Slot;
 use crate::store::Ref;
-use crate::vcpu::{self, PORT_SLOTS, Vcpu, field};
+use crate::vcpu::control::with_control;
+use crate::vcpu::{self, PORT_SLOTS, Trust, Vcpu, field};
 
 /// Serves an invocation of `vcpu`. If its guest runs on another CPU it is stopped first.
 ///
@@ -57,6 +58,7 @@ fn set_guest_root(kernel: &Kernel, vcpu: Ref<Vcpu>, arguments: &Arguments) -> Ou
     let derived = derivation::derive_cap(source, cap)?;
     finalise::delete_one(kernel, vcpu.root_slot());
     derivation::insert(derived, source, vcpu.root_slot());
+    vcpu.trust.set(Trust::Unchecked);
     Ok(Answer::empty())
 }
 
@@ -80,7 +82,7 @@ fn read_fields(vcpu: Ref<Vcpu>, arguments: &Arguments) -> Outcome {
     for index in 0..field_count(arguments)? {
         let field = named_field(arguments.word(1 + index)?, index)?;
         // The count was checked.
-        let _ = values.push(field::read(vcpu, field));
+        let _ = values.push(with_control!(vcpu, control => field::read(&vcpu, control, field)));
     }
     Ok(Answer::words(&values))
 }
@@ -97,7 +99,7 @@ fn write_fields(vcpu: Ref<Vcpu>, arguments: &Arguments) -> Outcome {
         let _ = pairs.push((field, value));
     }
     for (field, value) in pairs {
-        field::write(vcpu, field, value);
+        with_control!(vcpu, control => field::write(&vcpu, control, field, value));
     }
     Ok(Answer::empty())
 }

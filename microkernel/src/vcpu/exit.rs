@@ -1,213 +1,78 @@
 //! From a hardware exit to the exit record of docs/abi.md.
+//!
+//! What the exits of each vendor mean is decided in `svm::exit` and `vmx::exit`.
 
-use sel4_sys::vcpu::{IoQualification, enter_result, exit, exit_mode, memory_fault};
-use sel4_sys::{Event, ExitReason, MessageInfo};
+use sel4_sys::vcpu::{enter_result, exit};
+use sel4_sys::{ExitReason, MessageInfo};
 
 use super::Vcpu;
-use super::vmcb::{EFER_SVME, Vmcb, control, save};
+use super::control::State;
 use crate::object::{BufferUse, Tcb, ThreadState};
 use crate::store::Ref;
-
-/// Register of the guest's accumulator and of its count register.
-const RAX: usize = 0;
-const RCX: usize = 1;
-/// Stack pointer among the general registers.
-const RSP: usize = 4;
 
 /// What an exit means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
-    reason: ExitReason,
-    qualification: u64,
-    address: u64,
-    length: u64,
+    /// The record's reason.
+    pub reason: ExitReason,
+    /// What belongs to it.
+    pub qualification: u64,
+    /// Guest-physical address of a memory fault, raw code of a refused state.
+    pub address: u64,
+    /// Length of the instruction, 0 if the CPU did not tell.
+    pub length: u64,
 }
 
 /// What the kernel does after a hardware exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// An interrupt of the host: the kernel's.
+    /// An interrupt of the host, still pending: the kernel's.
     HostInterrupt,
+    /// A non-maskable interrupt of the host, which the exit took.
+    HostNmi,
+    /// It was dealt with: the guest goes on.
+    Again,
     /// The monitor's.
     Monitor(Exit),
 }
 
 impl Exit {
-    const fn plain(reason: ExitReason) -> Self {
-        Self { reason, qualification: 0, address: 0, length: 0 }
+    /// Just a reason.
+    #[must_use]
+    pub const fn plain(reason: ExitReason) -> Self {
+        Self::with(reason, 0)
     }
 
-    const fn with(reason: ExitReason, qualification: u64) -> Self {
-        Self { qualification, ..Self::plain(reason) }
-    }
-}
-
-/// Exit codes of SVM (AMD64 manual volume 2, appendix C); only 32 bits count.
-mod code {
-    pub const CR_FIRST: u32 = 0x00;
-    pub const CR_LAST: u32 = 0x1f;
-    pub const DR_FIRST: u32 = 0x20;
-    pub const DR_LAST: u32 = 0x3f;
-    pub const EXCEPTION_FIRST: u32 = 0x40;
-    pub const EXCEPTION_LAST: u32 = 0x5f;
-    pub const INTR: u32 = 0x60;
-    pub const NMI: u32 = 0x61;
-    pub const SMI: u32 = 0x62;
-    pub const INIT: u32 = 0x63;
-    pub const VINTR: u32 = 0x64;
-    pub const RDPMC: u32 = 0x6f;
-    pub const CPUID: u32 = 0x72;
-    pub const INVD: u32 = 0x76;
-    pub const PAUSE: u32 = 0x77;
-    pub const HLT: u32 = 0x78;
-    pub const INVLPGA: u32 = 0x7a;
-    pub const IOIO: u32 = 0x7b;
-    pub const MSR: u32 = 0x7c;
-    pub const TASK_SWITCH: u32 = 0x7d;
-    pub const SHUTDOWN: u32 = 0x7f;
-    pub const VMRUN: u32 = 0x80;
-    pub const VMMCALL: u32 = 0x81;
-    pub const VMLOAD: u32 = 0x82;
-    pub const SKINIT: u32 = 0x86;
-    pub const WBINVD: u32 = 0x89;
-    pub const MONITOR: u32 = 0x8a;
-    pub const MWAIT: u32 = 0x8b;
-    pub const MWAIT_ARMED: u32 = 0x8c;
-    pub const XSETBV: u32 = 0x8d;
-    pub const NESTED_PAGE_FAULT: u32 = 0x400;
-    pub const INVALID: u32 = u32::MAX;
-}
-
-/// Says what the exit that `vcpu` just took means, and keeps an event whose delivery it broke off.
-#[inline]
-pub fn decode(vcpu: Ref<Vcpu>) -> Cause {
-    let v = &vcpu.control;
-    vcpu.pending_event.set(interrupted_event(v.word(control::EXIT_INT_INFO)));
-    let exit_code = v.word(control::EXIT_CODE) as u32;
-    if matches!(exit_code, code::INTR | code::NMI | code::SMI) {
-        return Cause::HostInterrupt;
-    }
-    let mut exit = decode_code(&vcpu, v, exit_code);
-    let next = v.word(control::NEXT_RIP);
-    if exit.length == 0 && next != 0 {
-        exit.length = instruction_length(v.word(save::RIP), next);
-    }
-    Cause::Monitor(exit)
-}
-
-fn decode_code(vcpu: &Vcpu, v: &Vmcb, exit_code: u32) -> Exit {
-    use ExitReason as R;
-    let (info1, info2) = (v.word(control::EXIT_INFO_1), v.word(control::EXIT_INFO_2));
-    match exit_code {
-        code::CPUID => Exit::plain(R::Cpuid),
-        code::HLT => Exit::plain(R::Hlt),
-        code::IOIO => decode_io(v.word(save::RIP), info1, info2),
-        code::MSR => {
-            let reason = if info1 & 1 == 0 { R::MsrRead } else { R::MsrWrite };
-            Exit::with(reason, vcpu.registers[RCX].get() & 0xffff_ffff)
+    /// A reason with its qualification.
+    #[must_use]
+    pub const fn with(reason: ExitReason, qualification: u64) -> Self {
+        Self {
+            reason,
+            qualification,
+            address: 0,
+            length: 0,
         }
-        code::NESTED_PAGE_FAULT => decode_memory_fault(info1, info2),
-        code::VINTR => Exit::plain(R::InterruptWindow),
-        code::SHUTDOWN => Exit::plain(R::Shutdown),
-        code::VMMCALL => Exit::with(R::Hypercall, 1),
-        code::EXCEPTION_FIRST..=code::EXCEPTION_LAST => {
-            let vector = u64::from(exit_code - code::EXCEPTION_FIRST);
-            Exit { address: info2, ..Exit::with(R::Exception, vector | info1 << 32) }
-        }
-        code::CR_FIRST..=code::CR_LAST => Exit::with(R::CrAccess, register_access(exit_code, info1)),
-        code::DR_FIRST..=code::DR_LAST => {
-            Exit::with(R::DrAccess, register_access(exit_code - code::DR_FIRST, info1))
-        }
-        code::XSETBV => Exit::plain(R::Xsetbv),
-        code::WBINVD | code::INVD => Exit::plain(R::Wbinvd),
-        code::MONITOR => Exit::plain(R::Monitor),
-        code::MWAIT | code::MWAIT_ARMED => Exit::with(R::Monitor, 1),
-        code::PAUSE => Exit::plain(R::Pause),
-        code::RDPMC => Exit::plain(R::Rdpmc),
-        code::VMRUN | code::VMLOAD..=code::SKINIT | code::INVLPGA => {
-            Exit::plain(R::VirtualisationInstruction)
-        }
-        code::TASK_SWITCH => Exit::with(R::TaskSwitch, info1),
-        code::INIT => Exit::plain(R::InitSignal),
-        code::INVALID => Exit { address: u64::from(exit_code), ..Exit::plain(R::InvalidState) },
-        _ => Exit::with(R::Unknown, u64::from(exit_code)),
-    }
-}
-
-const fn instruction_length(rip: u64, next: u64) -> u64 {
-    let length = next.wrapping_sub(rip);
-    if length <= 15 { length } else { 0 }
-}
-
-fn decode_io(rip: u64, info: u64, next: u64) -> Exit {
-    let size = (info >> 4 & 7) as u8;
-    let pick = |bit: u64, flag: u64| if info >> bit & 1 == 1 { flag } else { 0 };
-    let flags = pick(0, IoQualification::IN) | pick(2, IoQualification::STRING) | pick(3, IoQualification::REP);
-    let access = IoQualification::new((info >> 16) as u16, size, flags);
-    let length = instruction_length(rip, next);
-    Exit { length, ..Exit::with(ExitReason::Io, access.0) }
-}
-
-fn decode_memory_fault(info: u64, address: u64) -> Exit {
-    let pick = |bit: u32, flag: u64| if info >> bit & 1 == 1 { flag } else { 0 };
-    let (write, fetch) = (pick(1, memory_fault::WRITE), pick(4, memory_fault::FETCH));
-    let read = if write | fetch == 0 { memory_fault::READ } else { 0 };
-    let qualification = read
-        | write
-        | fetch
-        | pick(0, memory_fault::PRESENT)
-        | pick(33, memory_fault::WALK);
-    Exit { address, ..Exit::with(ExitReason::MemoryFault, qualification) }
-}
-
-/// Register number, direction, and the general register where decode assists name it.
-const fn register_access(number: u32, info: u64) -> u64 {
-    let write = if number & 0x10 != 0 { 1 << 4 } else { 0 };
-    let general = if info >> 63 == 1 { info & 0xf } else { 15 };
-    (number & 0xf) as u64 | write | general << 8
-}
-
-/// The event to deliver again, from EXITINTINFO.
-///
-/// A software interrupt or breakpoint is not: its instruction runs again. QEMU's emulation reports
-/// an external interrupt whose delivery faulted as an exception with a vector that none has.
-fn interrupted_event(info: u64) -> u64 {
-    const VALID: u64 = 1 << 31;
-    const TYPE_SHIFT: u32 = 8;
-    const EXCEPTION: u64 = 3;
-    if info & VALID == 0 {
-        return 0;
-    }
-    let (kind, vector) = (info >> TYPE_SHIFT & 7, info & 0xff);
-    match kind {
-        EXCEPTION if vector >= 32 => Event::interrupt(vector as u8).word(),
-        EXCEPTION if vector == 3 || vector == 4 => 0,
-        4 => 0,
-        _ => info,
     }
 }
 
 /// Writes the exit record to the thread that runs `vcpu`, which goes on in user mode.
-#[inline]
-pub fn report(vcpu: Ref<Vcpu>, tcb: Ref<Tcb>, exit: Exit) {
-    let v = &vcpu.control;
-    let rip = v.word(save::RIP);
+#[inline(always)]
+pub fn report(vcpu: Ref<Vcpu>, tcb: Ref<Tcb>, exit: Exit, state: &State) {
     let message = tcb.registers.message();
     message[exit::REASON].set(exit.reason.number());
     message[exit::QUALIFICATION].set(exit.qualification);
-    message[exit::RIP].set(rip);
+    message[exit::RIP].set(state.rip);
     message[exit::INSTRUCTION_LENGTH].set(exit.length);
     if let Some(buffer) = tcb.ipc_buffer(BufferUse::Receive) {
         let put = |index: usize, value: u64| buffer.word(1 + index).set(value);
-        let rflags = v.word(save::RFLAGS);
-        put(exit::RFLAGS, rflags);
+        put(exit::RFLAGS, state.rflags);
         put(exit::GUEST_PHYSICAL, exit.address);
-        put(exit::CR0, v.word(save::CR0));
-        put(exit::CR3, v.word(save::CR3));
-        put(exit::CR4, v.word(save::CR4));
-        put(exit::EFER, v.word(save::EFER) & !EFER_SVME);
-        put(exit::MODE, mode(v, rflags));
-        put(exit::CS_BASE, v.word(save::CS + 8));
+        put(exit::CR0, state.cr0);
+        put(exit::CR3, state.cr3);
+        put(exit::CR4, state.cr4);
+        put(exit::EFER, state.efer);
+        put(exit::MODE, state.mode);
+        put(exit::CS_BASE, state.cs_base);
         put(exit::PENDING_EVENT, vcpu.pending_event.get());
         put(exit::INSTRUCTION_LOW, 0);
         put(exit::INSTRUCTION_HIGH, 0);
@@ -220,31 +85,4 @@ pub fn report(vcpu: Ref<Vcpu>, tcb: Ref<Tcb>, exit: Exit) {
     tcb.registers.rsi.set(info.word());
     tcb.registers.rdi.set(0);
     tcb.state.set(ThreadState::Running);
-}
-
-fn mode(v: &Vmcb, rflags: u64) -> u64 {
-    const CS_LONG: u64 = 1 << 9;
-    const CS_32: u64 = 1 << 10;
-    const INTERRUPT_FLAG: u64 = 1 << 9;
-    let attributes = v.part(save::CS + 2, 16);
-    let pick = |condition: bool, bit: u64| if condition { bit } else { 0 };
-    v.part(save::CPL, 8) & exit_mode::CPL_MASK
-        | pick(attributes & CS_LONG != 0, exit_mode::CS_LONG)
-        | pick(attributes & CS_32 != 0, exit_mode::CS_DEFAULT_32)
-        | pick(v.word(control::INTERRUPT_SHADOW) & 1 != 0, exit_mode::INTERRUPT_SHADOW)
-        | pick(rflags & INTERRUPT_FLAG != 0, exit_mode::INTERRUPTS_ENABLED)
-}
-
-/// Moves the registers that the control block holds to their places in it, before an entry.
-#[inline(always)]
-pub fn load_registers(vcpu: Ref<Vcpu>) {
-    vcpu.control.set_word(save::RAX, vcpu.registers[RAX].get());
-    vcpu.control.set_word(save::RSP, vcpu.registers[RSP].get());
-}
-
-/// Moves them back, after an exit.
-#[inline(always)]
-pub fn store_registers(vcpu: Ref<Vcpu>) {
-    vcpu.registers[RAX].set(vcpu.control.word(save::RAX));
-    vcpu.registers[RSP].set(vcpu.control.word(save::RSP));
 }

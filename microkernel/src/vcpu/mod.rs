@@ -1,31 +1,41 @@
 //! The VCPU object: one virtual CPU, the thread that runs it, and the memory it runs in.
 //!
-//! The state of the guest lives in the control block of the CPU's vendor ([`vmcb`] for SVM), except
+//! The state of the guest lives in the control block of the CPU's vendor ([`svm`], [`vmx`]), except
 //! what no control block holds: general registers, extended state, XCR0, DR0..DR3. The general
 //! form is that of docs/abi.md: numbered fields ([`field`]) and an exit record ([`exit`]).
 //! `arch` runs the guest; everything that can be decided without hardware is decided here.
 
+pub mod control;
 pub mod exit;
 pub mod field;
-pub mod vmcb;
+pub mod svm;
+pub mod vmx;
 
 use core::cell::Cell;
 
 use sel4_sys::vcpu::{enter, enter_flags, enter_result};
-use sel4_sys::{Event, MessageInfo};
+use sel4_sys::{Event, MessageInfo, VcpuField};
 
 use crate::arch;
+use crate::boot::Virtualisation;
 use crate::cap::{Cap, MapSpace, RawCap};
 use crate::finalise;
 use crate::kernel::Kernel;
 use crate::object::{BufferUse, FpuArea, Slot, Tcb, ThreadState};
-use crate::store::{Object, Ref, Table, UserWord};
-use vmcb::Vmcb;
+use crate::store::{IpcBuffer, Object, Ref, Table, UserWord};
+use control::{Control, Window, with_control};
+use svm::vmcb::{self, Vmcb};
+
+/// Indexes of general registers, in the order of docs/abi.md.
+const RAX: usize = 0;
+const RCX: usize = 1;
+/// The stack pointer, which control blocks hold.
+pub const RSP: usize = 4;
 
 /// I/O port capabilities that a VCPU can use at a time.
 pub const PORT_SLOTS: usize = 4;
 
-/// Which exits a VCPU's permission maps cause.
+/// Bits that say what exits.
 #[repr(C)]
 pub struct PermissionMap<const TABLES: usize>([Table; TABLES]);
 
@@ -43,10 +53,33 @@ impl<const TABLES: usize> PermissionMap<TABLES> {
         }
     }
 
-    fn clear_bit(&self, bit: usize) {
+    /// Makes whatever `bit` stands for not exit.
+    pub fn clear_bit(&self, bit: usize) {
         let word = self.word(bit / 64);
         word.set(word.get() & !(1 << (bit % 64)));
     }
+}
+
+/// What is known of the state of a VCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Trust {
+    /// A field was written.
+    Unchecked = 0,
+    /// The fields fit together.
+    Checked = 1,
+    /// A CPU has run it.
+    Proven = 2,
+}
+
+/// What a CPU tags its cached translations of a guest with.
+pub struct Tag {
+    /// The tag.
+    pub number: Cell<u32>,
+    /// CPU that it belongs to.
+    pub cpu: Cell<u32>,
+    /// The CPU's epoch in which it was handed out; 0 is none.
+    pub epoch: Cell<u64>,
 }
 
 /// One virtual CPU.
@@ -62,7 +95,8 @@ pub struct Vcpu {
     ports_applied: [Cell<RawCap>; PORT_SLOTS],
     /// The thread that runs it.
     pub tcb: Cell<Option<Ref<Tcb>>>,
-    /// RAX RCX RDX RBX RSP RBP RSI RDI R8..R15; RAX and RSP are valid only outside the guest.
+    /// RAX RCX RDX RBX RSP RBP RSI RDI R8..R15; those that the control block holds are valid only
+    /// outside the guest.
     pub registers: [Cell<u64>; 16],
     /// Event to deliver at the next entry, or 0.
     pub pending_event: Cell<u64>,
@@ -72,19 +106,22 @@ pub struct Vcpu {
     pub debug_registers: [Cell<u64>; 4],
     /// TSC_AUX of the guest.
     pub tsc_aux: Cell<u64>,
-    /// A field was written since the state was last checked.
-    pub unchecked: Cell<bool>,
-    /// CPU that it ran on last, plus one.
-    pub last_node: Cell<u64>,
-    /// Number of stale-translation events that this VCPU's CPU had seen at its last entry.
-    pub generation: Cell<u64>,
-    /// The vendor's control block.
+    /// DR7 has breakpoints.
+    pub has_breakpoints: Cell<bool>,
+    /// How far the state was checked.
+    pub trust: Cell<Trust>,
+    /// Tag of cached translations.
+    pub tag: Tag,
+    /// What VMX needs beside its control block.
+    pub vmx: vmx::Beside,
+    /// The vendor's control block. VMX's is the CPU's own: nobody reads or writes it as memory.
     pub control: Vmcb,
     /// Model-specific registers that exit.
     pub msr_map: PermissionMap<2>,
     /// I/O ports that exit.
     pub io_map: PermissionMap<3>,
-    spare: PermissionMap<1>,
+    /// Registers that VMX switches by a list.
+    pub msr_list: vmx::MsrList,
 }
 
 #[expect(
@@ -101,10 +138,18 @@ impl Vcpu {
 
 const _: () = assert!(size_of::<Vcpu>() == 1 << Vcpu::SIZE_BITS);
 
-/// Model-specific registers that belong to the guest alone: the control block switches them.
-const GUEST_MSRS: [u32; 10] = [
-    0x174, 0x175, 0x176, 0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0xc000_0100,
-    0xc000_0101, 0xc000_0102,
+/// Model-specific registers that belong to the guest alone: hardware switches them.
+pub const GUEST_MSRS: [u32; 10] = [
+    0x174,
+    0x175,
+    0x176,
+    0xc000_0081,
+    0xc000_0082,
+    0xc000_0083,
+    0xc000_0084,
+    0xc000_0100,
+    0xc000_0101,
+    0xc000_0102,
 ];
 
 impl Ref<Vcpu> {
@@ -124,16 +169,15 @@ impl Ref<Vcpu> {
         self.slot(1 + index % PORT_SLOTS)
     }
 
-    /// The guest's root table and identifier, if the address space still is one.
+    /// The guest's root table, if the address space still is one.
     #[inline]
     #[must_use]
-    pub fn guest_space(self, kernel: &Kernel) -> Option<(Ref<Table>, u16)> {
+    pub fn guest_space(self, kernel: &Kernel) -> Option<Ref<Table>> {
         let Cap::Root(root) = self.root.cap() else {
             return None;
         };
-        let asid = root.asid?;
-        let current = kernel.find_root(asid, MapSpace::Guest) == Some(root.table);
-        current.then_some((root.table, asid.number()))
+        let current = kernel.find_root(root.asid?, MapSpace::Guest) == Some(root.table);
+        current.then_some(root.table)
     }
 
     /// Makes the I/O permission map follow the port capabilities, if one came or went.
@@ -160,56 +204,84 @@ impl Ref<Vcpu> {
 pub fn initialise(vcpu: Ref<Vcpu>) {
     vcpu.msr_map.fill();
     vcpu.io_map.fill();
-    for msr in GUEST_MSRS {
-        let bit = vmcb::msr_map_bit(msr);
-        vcpu.msr_map.clear_bit(bit);
-        vcpu.msr_map.clear_bit(bit + 1);
-    }
     vcpu.fpu.reset();
     vcpu.xcr0.set(1);
-    vcpu.unchecked.set(true);
-    vmcb::reset(vcpu);
+    match arch::virtualisation() {
+        Virtualisation::Vmx => vmx::vmcs::reset(vcpu),
+        // Without help for guests the fields still are what they are.
+        Virtualisation::Svm | Virtualisation::None => vmcb::reset(vcpu),
+    }
 }
 
 /// VMEnter by `tcb`, which has a VCPU: takes the message and lets the guest run when the thread
 /// does, or answers at once.
 pub fn enter(kernel: &Kernel, tcb: Ref<Tcb>) {
     let Some(vcpu) = tcb.vcpu.get() else { return };
-    let Some(buffer) = tcb.ipc_buffer(BufferUse::Receive) else {
-        return refuse(tcb, Refused::State(0));
+    let entered = if arch::can_run_guests() {
+        with_control!(vcpu, control => enter_with(kernel, tcb, vcpu, control))
+    } else {
+        Err(Refused::NoVirtualisation)
     };
+    if let Err(refused) = entered {
+        refuse(tcb, refused);
+    }
+}
+
+#[inline(always)]
+fn enter_with(
+    kernel: &Kernel,
+    tcb: Ref<Tcb>,
+    vcpu: Ref<Vcpu>,
+    control: impl Control,
+) -> Result<(), Refused> {
+    let buffer = tcb
+        .ipc_buffer(BufferUse::Receive)
+        .ok_or(Refused::State(0))?;
     let message = tcb.registers.message();
     let flags = message[enter::FLAGS].get();
+    let rflags = new_rflags(flags, buffer);
+    if flags & enter_flags::INJECT != 0 {
+        let event = Event::from_word(message[enter::EVENT].get());
+        let rflags = rflags.unwrap_or_else(|| control.rflags());
+        if !field::is_deliverable(event) || !field::is_open_to(event, rflags) {
+            return Err(Refused::State(VcpuField::PendingEvent.number()));
+        }
+    }
+    ready(kernel, vcpu, control)?;
+
+    if flags & enter_flags::INJECT != 0 {
+        vcpu.pending_event.set(message[enter::EVENT].get());
+    }
     if flags & enter_flags::SET_REGISTERS != 0 {
         for (index, register) in vcpu.registers.iter().enumerate() {
             register.set(buffer.word(1 + enter::REGISTERS + index).get());
         }
-        vcpu.control.set_rip(message[enter::RIP].get());
-        if flags & enter_flags::SET_RFLAGS != 0 {
-            let rflags = buffer.word(1 + enter::RFLAGS).get();
-            vcpu.control.set_rflags(field::sanitised_rflags(rflags));
-        }
+        control.set_rip(message[enter::RIP].get());
+    }
+    if let Some(rflags) = rflags {
+        control.set_rflags(rflags);
     }
     if flags & enter_flags::CLEAR_SHADOW != 0 {
-        vcpu.control.clear_interrupt_shadow();
+        control.clear_interrupt_shadow();
     }
-    if flags & enter_flags::INJECT != 0 {
-        let event = Event::from_word(message[enter::EVENT].get());
-        if !field::is_deliverable(event) {
-            return refuse(tcb, Refused::State(sel4_sys::VcpuField::PendingEvent.number()));
-        }
-        vcpu.pending_event.set(event.word());
-    }
-    vcpu.control.request_window(flags & enter_flags::INTERRUPT_WINDOW != 0);
-    if let Err(refused) = ready(kernel, vcpu) {
-        return refuse(tcb, refused);
-    }
+    control.request_window(if flags & enter_flags::INTERRUPT_WINDOW != 0 {
+        Window::Wanted
+    } else {
+        Window::NotWanted
+    });
     let bound = tcb.bound_notification.get();
     if let Some(badge) = bound.and_then(|notification| notification.take()) {
         leave_for_notification(tcb, badge);
     } else {
         kernel.set_thread_state(tcb, ThreadState::RunningVm);
     }
+    Ok(())
+}
+
+/// The flags that the message sets, as a guest can have them.
+fn new_rflags(flags: u64, buffer: Ref<IpcBuffer>) -> Option<u64> {
+    const BOTH: u64 = enter_flags::SET_REGISTERS | enter_flags::SET_RFLAGS;
+    (flags & BOTH == BOTH).then(|| field::sanitised_rflags(buffer.word(1 + enter::RFLAGS).get()))
 }
 
 /// Why VMEnter does not run the guest; the numbers are the ABI's.
@@ -219,15 +291,16 @@ enum Refused {
     NoVirtualisation,
 }
 
-fn ready(kernel: &Kernel, vcpu: Ref<Vcpu>) -> Result<(), Refused> {
-    if !arch::can_run_guests() {
-        return Err(Refused::NoVirtualisation);
-    }
-    vcpu.guest_space(kernel).ok_or(Refused::NoGuestRoot)?;
+#[inline(always)]
+fn ready(kernel: &Kernel, vcpu: Ref<Vcpu>, control: impl Control) -> Result<(), Refused> {
+    let root = vcpu.guest_space(kernel).ok_or(Refused::NoGuestRoot)?;
     vcpu.refresh_ports();
-    if vcpu.unchecked.get() {
-        field::check_state(vcpu).map_err(|field| Refused::State(field.number()))?;
-        vcpu.unchecked.set(false);
+    if vcpu.trust.get() == Trust::Unchecked {
+        field::check_state(control).map_err(|field| Refused::State(field.number()))?;
+        control.settle(root);
+        // What is cached may depend on what was written.
+        vcpu.tag.epoch.set(0);
+        vcpu.trust.set(Trust::Checked);
     }
     Ok(())
 }
@@ -242,13 +315,17 @@ fn refuse(tcb: Ref<Tcb>, refused: Refused) {
     message[0].set(code);
     message[1].set(field);
     tcb.registers.rdi.set(0);
-    tcb.registers.rsi.set(MessageInfo::new(enter_result::REFUSED, 2, 0).word());
+    tcb.registers
+        .rsi
+        .set(MessageInfo::new(enter_result::REFUSED, 2, 0).word());
 }
 
 /// Ends the VMEnter of `tcb` because its bound notification was signalled with `badge`.
 pub fn leave_for_notification(tcb: Ref<Tcb>, badge: u64) {
     tcb.registers.rdi.set(badge);
-    tcb.registers.rsi.set(MessageInfo::new(enter_result::NOTIFICATION, 0, 0).word());
+    tcb.registers
+        .rsi
+        .set(MessageInfo::new(enter_result::NOTIFICATION, 0, 0).word());
 }
 
 /// The guest of `tcb` lost its address space while it did not run: VMEnter ends refused.
@@ -275,6 +352,7 @@ impl Kernel {
             self.stall(tcb);
             detach(tcb);
         }
+        // Before the memory is anything else.
         arch::forget_vcpu(vcpu);
         finalise::delete_one(self, vcpu.root_slot());
         for index in 0..PORT_SLOTS {

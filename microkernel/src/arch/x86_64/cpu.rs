@@ -9,8 +9,11 @@ use core::cell::{Cell, UnsafeCell};
 use core::sync::atomic::{AtomicBool, AtomicU32};
 
 use crate::config::MAX_NODES;
+use crate::store::Ref;
+use crate::vcpu::Vcpu;
 
 use super::descriptors::{Gdt, TaskState};
+use super::guest::Tags;
 use super::thread_state::{Bases, FpuUse};
 
 /// Bytes of a kernel stack. Entries do not nest and nothing recurses: a few KiB are used.
@@ -134,8 +137,12 @@ pub struct Cpu {
     pub fpu: FpuUse,
     /// The segment bases that were last loaded.
     pub bases: Bases,
-    /// The stale-translation count that it saw when it last entered a guest.
-    pub guest_generation: Cell<u64>,
+    /// Guests can run on it.
+    pub runs_guests: Cell<bool>,
+    /// Tags of its guests' cached translations.
+    pub tags: Tags,
+    /// The VCPU whose VMCS is current, on VMX.
+    pub vmcs: Cell<Option<Ref<Vcpu>>>,
     /// Its segment descriptors.
     pub gdt: Gdt,
     /// Its task state.
@@ -166,7 +173,9 @@ impl Cpu {
             lost_space: Cell::new(false),
             fpu: FpuUse::new(),
             bases: Bases::new(),
-            guest_generation: Cell::new(0),
+            runs_guests: Cell::new(false),
+            tags: Tags::new(),
+            vmcs: Cell::new(None),
             gdt: Gdt::new(),
             task_state: TaskState::new(),
         }

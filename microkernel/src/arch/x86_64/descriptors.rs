@@ -16,14 +16,16 @@ use super::cpu::{CPUS, Cpu, STACKS, StackTops};
 
 /// Kernel code segment.
 pub const KERNEL_CODE: u16 = 0x10;
-const KERNEL_DATA: u16 = 0x18;
+/// Kernel data segment.
+pub const KERNEL_DATA: u16 = 0x18;
 /// What `sysret` counts from: 8 below user data, 16 below user code. No descriptor is there.
 const USER_BASE: u16 = 0x20 | 3;
 /// User data segment.
 pub const USER_DATA: u16 = USER_BASE + 8;
 /// User code segment.
 pub const USER_CODE: u16 = USER_BASE + 16;
-const TASK: u16 = 0x38;
+/// Task state of the CPU.
+pub const TASK: u16 = 0x38;
 
 /// Interrupt-stack-table index of the stack for double faults and machine checks.
 const FATAL_STACK: u64 = 1;
@@ -196,6 +198,36 @@ pub fn load(index: usize) {
         );
     }
     load_msrs(cpu);
+}
+
+/// Addresses of what this CPU's descriptor registers point to.
+pub struct HostTables {
+    /// Segment descriptors.
+    pub gdt: u64,
+    /// Interrupt descriptors.
+    pub idt: u64,
+    /// Task state.
+    pub task_state: u64,
+}
+
+/// What the exit of a guest must load on `cpu`.
+pub fn host_tables(cpu: &Cpu) -> HostTables {
+    HostTables {
+        gdt: (&raw const cpu.gdt) as u64,
+        idt: IDT.0.get() as u64,
+        task_state: (&raw const cpu.task_state) as u64,
+    }
+}
+
+/// Makes the segment descriptors end where they do: VMX makes their limit 64 KiB, and user code
+/// could load what lies behind.
+pub fn restore_limit(cpu: &Cpu) {
+    let gdt = TablePointer {
+        limit: size_of::<Gdt>() as u16 - 1,
+        base: (&raw const cpu.gdt) as u64,
+    };
+    // SAFETY: the same table as before.
+    unsafe { asm!("lgdt [{}]", in(reg) &gdt, options(nostack, readonly)) };
 }
 
 fn describe_task_state(cpu: &Cpu) {

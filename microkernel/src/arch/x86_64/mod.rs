@@ -4,6 +4,7 @@
 //! - entries and exits: `trap` (with entry.s), `cpu`, `lock`, `thread_state`, `panic`
 //! - memory: `paging`, `tlb`
 //! - interrupts and time: `apic`, `io_apic`, `clock`, `remote`
+//! - guests: `guest`, `svm`, `vmx`
 //! - the rest: `console`, `ports`
 //!
 //! Unsafe code is allowed in here and in `store`, nowhere else.
@@ -32,22 +33,24 @@ mod svm;
 mod thread_state;
 mod tlb;
 mod trap;
+mod vmx;
 
 pub use apic::interrupt_pending;
 pub use clock::{now, set_deadline};
 pub use console::debug_put_char;
 pub use cpu::node_id;
 pub use features::thread_xcr0;
-pub use guest::{can_run_guests, forget_vcpu};
+pub use guest::{can_run_guests, forget_vcpu, virtualisation};
 pub use io_apic::{ioapic_pins, route_ioapic, set_irq_mask};
 pub use paging::{copy_kernel_mappings, kernel_address, physical_address, switch_address_space};
 pub use panic::{debug_halt, panic};
 pub use ports::{port_in, port_out};
 pub use remote::{kick, stall};
 pub use thread_state::{flush_thread_state, initialise_thread_state, switch_thread_state};
-pub use tlb::{
-    guest_generation, invalidate_address_space, invalidate_guest_space, invalidate_page,
-};
+pub use tlb::{invalidate_address_space, invalidate_guest_space, invalidate_page};
+pub use vmx::{claim_vmcs, guest_controls, prepare_vmcs, vmcs_read, vmcs_write};
+
+use crate::boot::Virtualisation;
 
 /// Whether an IOMMU translates device accesses.
 #[must_use]
@@ -58,7 +61,10 @@ pub fn has_iommu() -> bool {
 /// How this machine translates guest-physical addresses.
 #[must_use]
 pub fn guest_paging() -> crate::vspace::GuestPaging {
-    crate::vspace::GuestPaging::Nested
+    match virtualisation() {
+        Virtualisation::Vmx => crate::vspace::GuestPaging::Extended,
+        _ => crate::vspace::GuestPaging::Nested,
+    }
 }
 
 /// The bit that forbids instruction fetches in a page-table entry: every 64-bit CPU since 2004

@@ -107,7 +107,7 @@ pub extern "C" fn ap_start() -> ! {
     }
     descriptors::load(index);
     features::enable();
-    guest::enable(index);
+    guest::enable(this_cpu());
     paging::load_kernel_space();
     apic::enable();
     let cpu = this_cpu();

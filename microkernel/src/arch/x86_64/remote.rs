@@ -12,6 +12,7 @@ use super::cpu::{CPUS, Cpu, this_cpu};
 use super::thread_state;
 use super::tlb::{self, Stale};
 use super::trap::vector;
+use super::vmx;
 use crate::config::MAX_NODES;
 
 /// A question. The number is what stands in `Cpu::pending`.
@@ -26,6 +27,8 @@ pub enum Question {
     LeaveSpace = 3,
     /// Leave the guest that runs, if one does.
     LeaveGuest = 4,
+    /// Give up a VMCS.
+    ReleaseGuest = 5,
 }
 
 impl Question {
@@ -35,6 +38,7 @@ impl Question {
             Self::ForgetPage,
             Self::LeaveSpace,
             Self::LeaveGuest,
+            Self::ReleaseGuest,
         ]
         .into_iter()
         .find(|question| *question as u32 == number)
@@ -77,6 +81,7 @@ pub fn answer(cpu: &Cpu) -> Option<Question> {
         Question::ForgetPage => tlb::forget_page(cpu, stale),
         Question::LeaveSpace => tlb::leave_space(cpu, stale),
         Question::LeaveGuest => {}
+        Question::ReleaseGuest => vmx::clear_if_held(cpu, stale.address),
     }
     cpu.pending.store(0, Ordering::Release);
     Some(question)

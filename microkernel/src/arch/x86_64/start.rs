@@ -61,7 +61,7 @@ extern "C" fn kernel_start(magic: u32, info: u32) -> ! {
     descriptors::load(0);
     features::enable();
     guest::find();
-    guest::enable(0);
+    guest::enable(this_cpu());
     let findings = match look_around(magic, u64::from(info)) {
         Ok(findings) => findings,
         Err(error) => panic!("the boot loader's information is unusable: {error:?}"),
@@ -124,7 +124,7 @@ fn take_over(findings: &Findings) -> Machine {
         rsdp: handover.rsdp,
         framebuffer: handover.framebuffer,
         xcr0: features::thread_xcr0(),
-        virtualisation: guest::virtualisation(),
+        virtualisation: guest::offered(),
         ..Machine::default()
     };
     let pages = io_apic::initialise(&findings.processors.ioapics);

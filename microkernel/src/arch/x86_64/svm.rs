@@ -3,22 +3,24 @@
 //! The control block is read and written as memory by `crate::vcpu`; here are only the
 //! instructions, the host's own pages, and what must be forgotten or switched around them.
 
-use core::arch::{asm, global_asm};
+use core::arch::global_asm;
 use core::cell::{Cell, UnsafeCell};
 
-use x86::controlregs::{Xcr0, xcr0, xcr0_write};
+use sel4_sys::Event;
+use sel4_sys::vcpu::EventType;
 use x86::cpuid::cpuid;
-use x86::msr::{IA32_EFER, rdmsr, wrmsr};
+use x86::msr::{IA32_EFER, IA32_TSC_AUX, rdmsr, wrmsr};
 
 use crate::config::MAX_NODES;
 use crate::store::Ref;
-use crate::vcpu::vmcb::{self, control};
-use crate::vcpu::{Vcpu, exit};
+use crate::vcpu::Vcpu;
+use crate::vcpu::svm::exit;
+use crate::vcpu::svm::vmcb::{self, Vmcb, control, save};
 
 use super::cpu::Cpu;
-use super::features::features;
 use super::global::SetAtBoot;
-use super::{paging, tlb};
+use super::guest::{Flush, TagUse};
+use super::paging;
 
 global_asm!(include_str!("svm.s"));
 
@@ -54,112 +56,122 @@ static HOST_PAGES: [HostPages; MAX_NODES] = [const {
     }
 }; MAX_NODES];
 
-/// Address-space identifiers of the CPU; 0 where guests cannot run.
-static IDENTIFIERS: SetAtBoot<u64> = SetAtBoot::new(0);
+/// What the machine offers. All its CPUs are taken to be alike.
+#[derive(Clone, Copy, Debug)]
+struct Features {
+    /// Address-space identifiers.
+    identifiers: u32,
+    /// Exits tell the next instruction, and software interrupts return to it.
+    next_rip: bool,
+    /// Guests can read TSC_AUX.
+    tsc_aux: bool,
+}
+
+static FEATURES: SetAtBoot<Option<Features>> = SetAtBoot::new(None);
 
 /// Finds out whether this machine has SVM with nested paging. For the first CPU.
 pub fn find() {
     const LEAF: u32 = 0x8000_000a;
     const SVM_BIT: u32 = 1 << 2;
+    const READ_TSC_AUX_BIT: u32 = 1 << 27;
     const NESTED_PAGING_BIT: u32 = 1;
+    const NEXT_RIP_BIT: u32 = 1 << 3;
     let has_leaf = cpuid!(0x8000_0000).eax >= LEAF;
-    if !has_leaf || cpuid!(0x8000_0001).ecx & SVM_BIT == 0 {
+    let general = cpuid!(0x8000_0001);
+    if !has_leaf || general.ecx & SVM_BIT == 0 {
         return;
     }
     let leaf = cpuid!(LEAF);
     // SAFETY: CPUs with SVM have this MSR.
     let is_disabled = unsafe { rdmsr(VM_CR) } & VM_CR_DISABLED != 0;
-    if leaf.edx & NESTED_PAGING_BIT != 0 && !is_disabled {
+    // Guests need one identifier, the host has number 0.
+    if leaf.edx & NESTED_PAGING_BIT != 0 && !is_disabled && leaf.ebx > 1 {
+        let found = Features {
+            identifiers: leaf.ebx,
+            next_rip: leaf.edx & NEXT_RIP_BIT != 0,
+            tsc_aux: general.edx & READ_TSC_AUX_BIT != 0,
+        };
         // SAFETY: boot, one CPU.
-        unsafe { IDENTIFIERS.set(u64::from(leaf.ebx)) };
+        unsafe { FEATURES.set(Some(found)) };
     }
 }
 
-/// Whether guests can run.
+fn features() -> &'static Features {
+    match FEATURES.get() {
+        Some(features) => features,
+        None => panic!("no SVM on this machine"),
+    }
+}
+
+/// Whether the machine has SVM.
 pub fn is_available() -> bool {
-    *IDENTIFIERS.get() > 1
+    FEATURES.get().is_some()
 }
 
-/// Switches SVM on, on CPU `index`.
-pub fn enable(index: usize) {
-    if is_available() {
-        let save = paging::image_physical(HOST_PAGES[index].save.get() as usize);
-        // SAFETY: the CPU has SVM; the page is its own.
-        unsafe {
-            wrmsr(IA32_EFER, rdmsr(IA32_EFER) | EFER_SVME);
-            wrmsr(VM_HSAVE_PA, save);
-        }
+/// Switches SVM on, on CPU `index`. Whether that worked.
+pub fn enable(index: usize) -> bool {
+    let save = paging::image_physical(HOST_PAGES[index].save.get() as usize);
+    // SAFETY: the CPU has SVM; the page is its own.
+    unsafe {
+        wrmsr(IA32_EFER, rdmsr(IA32_EFER) | EFER_SVME);
+        wrmsr(VM_HSAVE_PA, save);
     }
+    true
 }
 
-/// Prepares what depends on this CPU: identifier, stale translations.
-fn prepare(cpu: &Cpu, vcpu: Ref<Vcpu>, asid: u16) {
-    let v = &vcpu.control;
-    let identifiers = *IDENTIFIERS.get();
-    let own = u64::from(asid) < identifiers;
-    v.set_part(control::ASID, 32, if own { u64::from(asid) } else { 1 });
-    let node = cpu.index.get() as u64 + 1;
-    let generation = tlb::guest_generation();
-    let moved = vcpu.last_node.replace(node) != node;
-    let stale = cpu.guest_generation.replace(generation) != generation;
-    let flush = if moved || stale || !own { FLUSH_ALL } else { FLUSH_NOTHING };
-    v.set_part(control::TLB_CONTROL, 8, flush);
+/// Tags that a CPU can tell apart: ASIDs, of which 0 is the host's.
+pub fn tag_limit() -> u32 {
+    features().identifiers
 }
 
 /// Runs the guest of `vcpu` until it exits. `root` is the physical address of its tables.
-#[inline]
-pub fn run(cpu: &Cpu, vcpu: Ref<Vcpu>, root: u64, asid: u16) {
-    prepare(cpu, vcpu, asid);
-    vmcb::attach(vcpu, root, |address| paging::physical_address(address));
+#[inline(always)]
+pub fn run(cpu: &Cpu, vcpu: Ref<Vcpu>, root: u64, tag: TagUse) {
     let v = &vcpu.control;
-    v.set_word(control::EVENT_INJECTION, vcpu.pending_event.get());
+    v.set_part(control::ASID, 32, u64::from(tag.number));
+    v.set_part(
+        control::TLB_CONTROL,
+        8,
+        match tag.flush {
+            Flush::Nothing => FLUSH_NOTHING,
+            Flush::Everything => FLUSH_ALL,
+        },
+    );
+    vmcb::attach(vcpu, root, paging::physical_address);
+    let event = vcpu.pending_event.get();
+    v.set_word(control::EVENT_INJECTION, event);
+    if event != 0 {
+        set_return_address(v, Event::from_word(event));
+    }
     exit::load_registers(vcpu);
-    load_extended(vcpu);
     let guest = paging::physical_address(core::ptr::from_ref(v) as usize);
     let host = paging::image_physical(HOST_PAGES[cpu.index.get()].vmcb.get() as usize);
+    let tsc_aux = vcpu.tsc_aux.get();
+    if tsc_aux != 0 {
+        set_tsc_aux(tsc_aux);
+    }
     // SAFETY: the control block was checked, its maps and tables are the VCPU's own, and every
     // register that the guest changes is saved and restored around it.
     unsafe { svm_run(vcpu.registers.as_ptr(), guest, host) };
-    store_extended(vcpu);
+    if tsc_aux != 0 {
+        set_tsc_aux(0);
+    }
     exit::store_registers(vcpu);
 }
 
-/// Puts the guest's extended state into the registers. The thread's own was saved.
-fn load_extended(vcpu: Ref<Vcpu>) {
-    let mask = features().xcr0;
-    let area = vcpu.fpu.0.as_ptr();
-    // SAFETY: the area is the guest's, aligned and large enough for what XCR0 enables here, and
-    // was written by `reset` or `store_extended`. XCR0 values were checked when they were set, or
-    // were read from the register.
-    unsafe {
-        if mask == 0 {
-            asm!("fxrstor64 [{}]", in(reg) area, options(nostack, readonly));
-        } else {
-            asm!("xrstor64 [{}]", in(reg) area, in("eax") mask as u32, in("edx") 0,
-                options(nostack, readonly));
-            if vcpu.xcr0.get() != mask {
-                xcr0_write(Xcr0::from_bits_truncate(vcpu.xcr0.get()));
-            }
-        }
+/// A software interrupt returns to RIP. CPUs that tell the next instruction want it there.
+#[cold]
+fn set_return_address(v: &Vmcb, event: Event) {
+    if features().next_rip && event.kind() == Ok(EventType::SoftwareInterrupt) {
+        v.set_word(control::NEXT_RIP, v.word(save::RIP));
     }
 }
 
-/// Saves the guest's extended state. Some CPUs let a guest write XCR0 without an exit.
-fn store_extended(vcpu: Ref<Vcpu>) {
-    let mask = features().xcr0;
-    let area = vcpu.fpu.0.as_ptr();
-    // SAFETY: as in `load_extended`.
-    unsafe {
-        if mask == 0 {
-            asm!("fxsave64 [{}]", in(reg) area, options(nostack));
-        } else {
-            let guest = xcr0().bits();
-            vcpu.xcr0.set(guest);
-            if guest != mask {
-                xcr0_write(Xcr0::from_bits_truncate(mask));
-            }
-            asm!("xsave64 [{}]", in(reg) area, in("eax") mask as u32, in("edx") 0,
-                options(nostack));
-        }
+/// Sets what RDTSCP reads: the guest's, or 0 for everybody else.
+#[cold]
+fn set_tsc_aux(value: u64) {
+    if features().tsc_aux {
+        // SAFETY: the CPU has the register, and the value has 32 bits.
+        unsafe { wrmsr(IA32_TSC_AUX, value) };
     }
 }

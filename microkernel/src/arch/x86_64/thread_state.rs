@@ -61,6 +61,16 @@ impl Bases {
             any: Cell::new(0),
         }
     }
+
+    /// The FS base, as it was loaded.
+    pub fn fs(&self) -> u64 {
+        canonical(self.fs.get())
+    }
+
+    /// The user's GS base, as it was loaded.
+    pub fn gs(&self) -> u64 {
+        canonical(self.gs.get())
+    }
 }
 
 /// Makes this CPU's registers hold what `to` needs beside its general registers. Does nothing if

@@ -232,27 +232,37 @@ fn handle_software_trap(kernel: &Kernel, number: u64) {
 }
 
 /// Ends an entry: the thread that runs next, with all its state in place and the lock given up.
-pub fn resume(cpu: &Cpu, kernel: &Kernel) -> usize {
+fn resume(cpu: &Cpu, kernel: &Kernel) -> usize {
+    let next = choose(cpu, kernel);
+    go_on(cpu, next)
+}
+
+/// Chooses the thread that runs next, brings all its state here and gives the lock up.
+pub fn choose(cpu: &Cpu, kernel: &Kernel) -> Ref<Tcb> {
     kernel.leave();
     let current = kernel.current();
     if cpu.lost_space.replace(false) {
         let root = kernel.valid_address_space(current.slot(TcbSlot::VSpace));
         paging::switch_address_space(root);
     }
+    guest::bring(cpu, current);
     thread_state::switch_thread_state(None, current);
     lock::release();
-    go_on(cpu, current)
+    current
 }
 
 /// Where this CPU goes with `tcb`: back to the stub, and for an idle thread nowhere.
-fn go_on(cpu: &Cpu, tcb: Ref<Tcb>) -> usize {
+fn go_on(cpu: &Cpu, mut tcb: Ref<Tcb>) -> usize {
+    while tcb.state.get() == ThreadState::RunningVm {
+        match guest::run(cpu, tcb) {
+            Some(next) => tcb = next,
+            None => return tcb.address(),
+        }
+    }
     if tcb.state.get() == ThreadState::Idle {
         cpu.current.set(tcb.address());
         // SAFETY: nothing on this stack is needed any more; interrupts start again at its top.
         unsafe { idle_loop(cpu.stack_top.get()) }
-    }
-    if tcb.state.get() == ThreadState::RunningVm {
-        guest::run(cpu, tcb);
     }
     tcb.address()
 }

@@ -1,8 +1,8 @@
 //! The virtual machine control block of AMD SVM (AMD64 manual volume 2, appendix B), as memory.
 
-use super::Vcpu;
-use crate::cap::Cap;
 use crate::store::{Object, Ref, Table};
+use crate::vcpu::control::Window;
+use crate::vcpu::{GUEST_MSRS, Vcpu};
 
 /// A VMCB page.
 #[repr(transparent)]
@@ -133,35 +133,20 @@ impl Vmcb {
         self.set_word(offset & !7, word | (value & mask) << shift);
     }
 
-    /// Where the guest goes on.
-    #[inline(always)]
-    pub fn set_rip(&self, rip: u64) {
-        self.set_word(save::RIP, rip);
-    }
-
-    /// The guest's flags.
-    #[inline(always)]
-    pub fn set_rflags(&self, rflags: u64) {
-        self.set_word(save::RFLAGS, rflags);
-    }
-
-    /// The instruction that cast an interrupt shadow was left behind.
-    pub fn clear_interrupt_shadow(&self) {
-        self.set_word(control::INTERRUPT_SHADOW, 0);
-    }
-
     /// Whether the guest exits as soon as it can take an interrupt.
     #[inline(always)]
-    pub fn request_window(&self, wanted: bool) {
-        let request = if wanted { WINDOW_REQUEST } else { 0 };
+    pub fn request_window(&self, window: Window) {
+        let request = match window {
+            Window::Wanted => WINDOW_REQUEST,
+            Window::NotWanted => 0,
+        };
         self.set_word(control::VIRTUAL_INTERRUPT, INTERRUPT_MASKING | request);
     }
 }
 
 /// Bit of the MSR permission map that intercepts reads of `msr`; the next one is for writes.
 /// Registers outside the three mapped ranges always exit: their bit is one that nothing clears.
-#[must_use]
-pub const fn msr_map_bit(msr: u32) -> usize {
+const fn msr_map_bit(msr: u32) -> usize {
     const RANGE_BITS: usize = 0x4000;
     let (range, number) = match msr {
         0..=0x1fff => (0, msr),
@@ -175,13 +160,18 @@ pub const fn msr_map_bit(msr: u32) -> usize {
 /// Puts a VCPU into the state after reset, with every intercept set.
 pub fn reset(vcpu: Ref<Vcpu>) {
     let v = &vcpu.control;
+    for msr in GUEST_MSRS {
+        let bit = msr_map_bit(msr);
+        vcpu.msr_map.clear_bit(bit);
+        vcpu.msr_map.clear_bit(bit + 1);
+    }
     v.set_part(control::CR_INTERCEPTS, 32, u64::from(CR_INTERCEPTS));
     // All debug registers, reads and writes.
     v.set_part(control::DR_INTERCEPTS, 32, u64::from(u32::MAX));
     v.set_part(control::MISC_INTERCEPTS_1, 32, u64::from(MISC_INTERCEPTS_1));
     v.set_part(control::MISC_INTERCEPTS_2, 32, u64::from(MISC_INTERCEPTS_2));
     v.set_word(control::NESTED_PAGING, 1);
-    v.request_window(false);
+    v.request_window(Window::NotWanted);
     for segment in [save::ES, save::SS, save::DS, save::FS, save::GS] {
         set_segment(v, segment, [0, 0x93, 0xffff, 0]);
     }
@@ -209,12 +199,12 @@ fn set_segment(v: &Vmcb, at: usize, [selector, attributes, limit, base]: [u64; 4
 pub fn attach(vcpu: Ref<Vcpu>, guest_root: u64, physical: impl Fn(usize) -> u64) {
     let v = &vcpu.control;
     v.set_word(control::NESTED_CR3, guest_root);
-    v.set_word(control::IOPM_BASE, physical(&raw const vcpu.io_map as usize));
-    v.set_word(control::MSRPM_BASE, physical(&raw const vcpu.msr_map as usize));
-}
-
-/// Whether a capability is a range of I/O ports that a guest may be given.
-#[must_use]
-pub const fn is_port_range(cap: Cap) -> bool {
-    matches!(cap, Cap::IoPort { .. })
+    v.set_word(
+        control::IOPM_BASE,
+        physical(&raw const vcpu.io_map as usize),
+    );
+    v.set_word(
+        control::MSRPM_BASE,
+        physical(&raw const vcpu.msr_map as usize),
+    );
 }
