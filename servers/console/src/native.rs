@@ -9,7 +9,7 @@ use alloc::string::String;
 use libcap::capability::{IoPort, IrqHandler};
 use libcap::env::ByteChannel;
 use libcap::region::SharedMemory;
-use libcap::ring::byte::Consumer;
+use libcap::ring::byte::{CAPACITY, Consumer};
 use libcap::{Env, log};
 use proto::console::Dimensions;
 
@@ -100,6 +100,13 @@ impl Duplex for Channel {
             self.0.tx.resynchronise();
             0
         })
+    }
+
+    fn is_crowded(&mut self) -> bool {
+        self.0
+            .rx
+            .available()
+            .is_ok_and(|waiting| waiting >= CAPACITY / 2)
     }
 
     fn ring_bell(&mut self) {

@@ -100,10 +100,16 @@ impl Seat {
     /// Bytes of `console` that this seat has yet to send; none if it is not in front.
     pub fn backlog(&self, console: usize, scrollback: &Scrollback) -> u64 {
         if console == self.front {
-            scrollback.end().saturating_sub(self.shown[console])
+            let shown = self.shown[console].max(scrollback.start());
+            scrollback.end().saturating_sub(shown)
         } else {
             0
         }
+    }
+
+    /// Whether there is a byte to send; `scrollback` is that of the console in front.
+    pub fn has_next(&self, scrollback: &Scrollback) -> bool {
+        !self.prelude.is_empty() || self.backlog(self.front, scrollback) > 0
     }
 
     /// The next byte to send; `scrollback` is that of the console in front.

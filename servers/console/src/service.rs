@@ -97,7 +97,14 @@ impl<C: Fn() -> u64, W: Pump> Service<C, W> {
     /// started; `None` if nothing is waited for.
     pub fn tick(&self) -> Option<u64> {
         let now_us = (self.clock)();
-        let notices = self.serve(|switchboard, _| switchboard.overdue_notices(now_us));
+        let due = self.switchboard.borrow().notice_due();
+        let notices = match due {
+            Some(due) if due <= now_us => self.with(|switchboard| {
+                switchboard.overdue_notices(now_us);
+                switchboard.notice_due()
+            }),
+            due => due,
+        };
         let read = self.deadline_us.get().filter(|&deadline| {
             let due = deadline <= now_us;
             if due {

@@ -222,6 +222,12 @@ impl Switchboard {
         }
     }
 
+    /// Whether there is a byte for a terminal.
+    pub fn has_output(&self, terminal: Terminal) -> bool {
+        let seat = self.seat(terminal).as_ref();
+        seat.is_some_and(|seat| seat.has_next(&self.consoles[seat.front()].scrollback))
+    }
+
     /// The next byte for a terminal, if there is one and it has a seat.
     pub fn next_output(&mut self, terminal: Terminal) -> Option<u8> {
         let (seat, consoles) = match terminal {
@@ -282,17 +288,19 @@ impl Switchboard {
         (count > 0).then(|| Event::Input(input.drain(..count).collect()))
     }
 
-    /// Shows notices that waited too long for the shell to take them; when the next one will have.
-    pub fn overdue_notices(&mut self, now_us: u64) -> Option<u64> {
-        while let Some((since, notice)) = self.notices.front() {
-            let deadline = since.saturating_add(NOTICE_PATIENCE_US);
-            if deadline > now_us {
-                return Some(deadline);
+    /// When the oldest notice has waited too long for the shell to take it.
+    pub fn notice_due(&self) -> Option<u64> {
+        let (since, _) = self.notices.front()?;
+        Some(since.saturating_add(NOTICE_PATIENCE_US))
+    }
+
+    /// Shows notices that have waited too long.
+    pub fn overdue_notices(&mut self, now_us: u64) {
+        while self.notice_due().is_some_and(|due| due <= now_us) {
+            if let Some((_, notice)) = self.notices.pop_front() {
+                self.consoles[SHELL].write_line(&notice);
             }
-            self.consoles[SHELL].write_line(notice);
-            self.notices.pop_front();
         }
-        None
     }
 
     /// Brings `console` to the front of a seat if `expected` is there now.

@@ -39,7 +39,9 @@ pub trait Duplex: Source {
     fn write(&mut self, bytes: &[u8]) -> usize;
     /// How many bytes fit.
     fn room(&mut self) -> usize;
-    /// Tells the other side that there are bytes, or room.
+    /// Whether so much waits to be read that the other side may be out of room.
+    fn is_crowded(&mut self) -> bool;
+    /// Tells the other side that there are bytes, or room again.
     fn ring_bell(&mut self);
 }
 
@@ -138,7 +140,9 @@ impl<P: Ports, S: Surface, L: Source, D: Duplex> Wiring<P, S, L, D> {
         for machine in 0..self.machines.len() {
             self.exchange(machine, switchboard);
         }
-        if let Some(uart) = &mut self.uart {
+        if let Some(uart) = &mut self.uart
+            && switchboard.has_output(Terminal::Line)
+        {
             uart.send(&mut self.ports, || switchboard.next_output(Terminal::Line));
         }
         if let Some(display) = &mut self.display {
@@ -170,6 +174,8 @@ impl<P: Ports, S: Surface, L: Source, D: Duplex> Wiring<P, S, L, D> {
         let Some(Some(channel)) = self.machines.get_mut(machine) else {
             return;
         };
+        // A bell costs two switches between programs, so it rings only if somebody may wait for it.
+        let mut news = channel.is_crowded();
         let mut bytes = [0; CHUNK_BYTES];
         let mut moved = 0;
         while moved < MAX_TURN_BYTES {
@@ -185,9 +191,10 @@ impl<P: Ports, S: Surface, L: Source, D: Duplex> Wiring<P, S, L, D> {
             let Some(byte) = switchboard.take_machine_input(machine) else {
                 break;
             };
-            moved += channel.write(&[byte]);
+            channel.write(&[byte]);
+            news = true;
         }
-        if moved > 0 {
+        if news {
             channel.ring_bell();
         }
     }
@@ -292,6 +299,9 @@ mod tests {
         fn room(&mut self) -> usize {
             PIPE_BYTES - self.to.borrow().len()
         }
+        fn is_crowded(&mut self) -> bool {
+            self.from.borrow().len() >= PIPE_BYTES / 2
+        }
         fn ring_bell(&mut self) {
             *self.bells.borrow_mut() += 1;
         }
@@ -338,9 +348,18 @@ mod tests {
         machine.from.borrow_mut().extend(b"booting");
         turns(&mut wiring, &mut switchboard);
         assert_eq!(switchboard.read_log(0).lines[0].text, "hello");
-        assert_eq!(*machine.bells.borrow(), 1, "there is room again");
+        assert_eq!(*machine.bells.borrow(), 0, "nobody waits for room");
         switchboard.attach(VirtualConsole::Machine(1)).unwrap();
         assert!(turns(&mut wiring, &mut switchboard).ends_with("booting"));
+    }
+
+    #[test]
+    fn a_machine_that_may_wait_for_room_is_told() {
+        let (mut wiring, _, machine) = wiring();
+        let mut switchboard = switchboard(&wiring);
+        machine.from.borrow_mut().extend([b'x'; PIPE_BYTES]);
+        turns(&mut wiring, &mut switchboard);
+        assert_eq!(*machine.bells.borrow(), 1);
     }
 
     #[test]
@@ -393,6 +412,9 @@ mod tests {
             }
             fn room(&mut self) -> usize {
                 usize::MAX
+            }
+            fn is_crowded(&mut self) -> bool {
+                true
             }
             fn ring_bell(&mut self) {}
         }
