@@ -202,6 +202,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(
+        clippy::unusual_byte_groupings,
+        reason = "guard and index of one level, then of the other"
+    )]
     fn two_levels_use_the_bits_in_turn() {
         let (root, leaf) = (node(0b10, 2), node(0b1, 1));
         root.slots.element(3).set_cap(Cap::CNode(leaf));

@@ -3,4 +3,5 @@
 mod fast_path;
 mod processors;
 mod rendezvous;
+mod slices;
 mod world;

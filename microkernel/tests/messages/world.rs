@@ -1,13 +1,15 @@
 //! A kernel with a client that runs and a passive server that waits.
 
-use microkernel::cap::{Asid, CNodeCap, Cap, EndpointCap, MapSpace, Rights, RootCap};
+use microkernel::cap::{
+    Asid, CNodeCap, Cap, EndpointCap, FrameCap, FrameSize, MapSpace, Rights, RootCap,
+};
 use microkernel::ipc::Patience;
 use microkernel::kernel::{Kernel, SchedulerAction};
 use microkernel::object::{
-    AsidPool, Endpoint, Reply, SchedContext, Slot, Tcb, TcbSlot, ThreadState,
+    AsidPool, BufferUse, Endpoint, Reply, SchedContext, Slot, Tcb, TcbSlot, ThreadState,
 };
-use microkernel::store::{Object, Ref, Table};
-use sel4_sys::{MessageInfo, Syscall};
+use microkernel::store::{IpcBuffer, Object, Ref, Table};
+use sel4_sys::{InvocationLabel, MessageInfo, Syscall};
 
 /// Slot of the endpoint, with badge [`BADGE`].
 pub const ENDPOINT: u64 = 1;
@@ -19,8 +21,12 @@ pub const SEND_ONLY: u64 = 3;
 pub const THREAD: u64 = 4;
 /// Slot of the client's scheduling context.
 pub const CONTEXT: u64 = 5;
+/// Slot of the control of CPU 0's time.
+pub const CONTROL: u64 = 6;
 /// Badge of the endpoint capability.
 pub const BADGE: u64 = 0x77;
+/// Word of the IPC buffer with the address of the first extra capability.
+const CAPS_WORD: usize = 122;
 /// Guard that makes addresses plain slot numbers.
 const GUARD_SIZE: u8 = 60;
 
@@ -93,6 +99,8 @@ impl World {
             size_bits: SchedContext::MIN_SIZE_BITS,
         };
         self.cnode.element(CONTEXT as usize).set_cap(context);
+        let control = Cap::SchedControl { node: 0 };
+        self.cnode.element(CONTROL as usize).set_cap(control);
     }
 
     /// A round-robin context of a thousand microseconds that nobody runs on.
@@ -153,6 +161,38 @@ impl World {
         let info = MessageInfo::new(label, words.len(), 0).word();
         registers.rsi.set(info);
         info
+    }
+
+    /// The current thread invokes a capability with words and extra capabilities that registers
+    /// do not hold; it gets an IPC buffer for them. Returns the label of the answer.
+    pub fn invoke(&self, cap: u64, label: InvocationLabel, words: &[u64], caps: &[u64]) -> u64 {
+        let tcb = self.kernel.current();
+        let buffer = self.give_buffer(tcb);
+        self.load(cap, 0, label.number(), words);
+        for (index, word) in words.iter().enumerate().skip(4) {
+            buffer.word(1 + index).set(*word);
+        }
+        for (index, cap) in caps.iter().enumerate() {
+            buffer.word(CAPS_WORD + index).set(*cap);
+        }
+        let info = MessageInfo::new(label.number(), words.len(), caps.len());
+        tcb.registers.rsi.set(info.word());
+        self.syscall(Syscall::Call);
+        MessageInfo::from_word(tcb.registers.rsi.get()).label()
+    }
+
+    /// A new IPC buffer for a thread.
+    pub fn give_buffer(&self, tcb: Ref<Tcb>) -> Ref<IpcBuffer> {
+        let frame = Cap::Frame(FrameCap {
+            base: object::<Table>().address(),
+            size: FrameSize::Small,
+            device: false,
+            rights: Rights::ALL,
+            space: MapSpace::Virtual,
+            mapping: None,
+        });
+        tcb.slot(TcbSlot::IpcBuffer).set_cap(frame);
+        tcb.ipc_buffer(BufferUse::Receive).unwrap()
     }
 
     /// The current thread makes a system call, the ordinary way.

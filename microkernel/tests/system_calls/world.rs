@@ -1,0 +1,247 @@
+//! A booted kernel with two CPUs, and what the hardware around it remembers.
+
+use std::cell::Cell;
+
+use microkernel::arch::host::MACHINE;
+use microkernel::boot;
+use microkernel::cap::{CNodeCap, Cap};
+use microkernel::kernel::Kernel;
+use microkernel::object::{BufferUse, Slot, Tcb, TcbSlot};
+use microkernel::store::Ref;
+use microkernel::time::Entry;
+use sel4_sys::{InitialSlot, InvocationLabel as Label, MessageInfo, ObjectType, Syscall};
+
+use crate::events::{Call, Event, Step};
+use crate::objects::{self, Group, PRIORITIES, first_empty_slot};
+use crate::support::{machine_with, root_task};
+
+/// CPUs of the machine.
+pub const CPUS: usize = 2;
+/// Ticks in a microsecond: the machine's counter runs at 1 GHz.
+pub const MICROSECOND: u64 = 1000;
+/// Words of the IPC buffer: first capability address, first word of the receive slot.
+const CAPS_WORD: usize = 122;
+const RECEIVE_WORD: usize = 125;
+/// Bytes of the `syscall` instruction.
+const SYSCALL_BYTES: u64 = 2;
+
+/// The machine.
+pub struct World {
+    pub kernel: &'static Kernel,
+    /// What each CPU's timer was last set to.
+    deadlines: [Cell<u64>; CPUS],
+    /// Bit for each CPU with an undelivered kick.
+    kicks: Cell<u64>,
+    /// The CNode that all threads share.
+    root: CNodeCap,
+    /// Address of the first slot that the tests may fill.
+    first: u64,
+}
+
+impl World {
+    /// Boots, makes objects of every kind, and lets the threads run.
+    pub fn new() -> Self {
+        let kernel: &'static Kernel = Box::leak(Box::new(Kernel::new()));
+        MACHINE.with(|m| {
+            m.node.set(0);
+            m.now.set(MICROSECOND);
+            m.kicked.set(0);
+            m.interrupt.set(false);
+        });
+        kernel.update_timestamp();
+        boot::boot(kernel, &machine_with(&root_task(), CPUS)).unwrap();
+        kernel.leave();
+        let root = root_cnode(kernel.current());
+        let world = Self {
+            kernel,
+            deadlines: [const { Cell::new(u64::MAX) }; CPUS],
+            kicks: Cell::new(0),
+            root,
+            first: first_empty_slot(root),
+        };
+        for cpu in 0..CPUS {
+            world.enter_as(cpu, |_| {});
+        }
+        objects::make_all(&world);
+        world
+    }
+
+    /// Address of a slot that the tests use.
+    pub fn address(&self, offset: u64) -> u64 {
+        self.first + offset
+    }
+
+    /// All slots with capabilities that a call can name, and the ones behind them.
+    pub fn slots(&self) -> impl Iterator<Item = Ref<Slot>> {
+        let root = self.root.slots;
+        (0..(self.first + objects::SLOTS) as usize).map(move |index| root.element(index))
+    }
+
+    /// What CPU `cpu`'s timer is set to.
+    pub fn deadline(&self, cpu: usize) -> u64 {
+        self.deadlines[cpu].get()
+    }
+
+    /// Whether a kick is under way to CPU `cpu`.
+    pub fn is_kicked(&self, cpu: usize) -> bool {
+        self.kicks.get() & 1 << cpu != 0
+    }
+
+    /// One kernel entry of CPU `cpu`.
+    fn enter_as(&self, cpu: usize, handle: impl FnOnce(Entry)) {
+        MACHINE.with(|m| {
+            m.node.set(cpu);
+            m.kicked.set(0);
+            m.deadline.set(self.deadlines[cpu].get());
+        });
+        let entry = self.kernel.enter();
+        handle(entry);
+        self.kernel.leave();
+        MACHINE.with(|m| {
+            self.kicks.set(self.kicks.get() | m.kicked.get());
+            self.deadlines[cpu].set(m.deadline.get());
+        });
+    }
+
+    /// Lets time pass and something happen on one CPU.
+    pub fn perform(&self, step: &Step) {
+        MACHINE.with(|m| {
+            m.now.set(m.now.get() + step.passes);
+            m.interrupt.set(step.interrupted);
+        });
+        let cpu = step.cpu;
+        if MACHINE.with(|m| m.now.get()) >= self.deadlines[cpu].get() {
+            // The timer is one-shot; what must come later is set again.
+            self.deadlines[cpu].set(u64::MAX);
+            self.enter_as(cpu, |_| self.kernel.handle_timer_interrupt());
+        }
+        match &step.event {
+            Event::Call(call) => self.user_entry(cpu, |tcb| {
+                self.load(tcb, call);
+                self.kernel.handle_syscall(call.number);
+            }),
+            Event::PageFault(address) => {
+                self.user_entry(cpu, |_| self.kernel.handle_page_fault(*address, 4, 0));
+            }
+            Event::Exception(number) => {
+                self.user_entry(cpu, |_| self.kernel.handle_exception(*number, 0));
+            }
+            Event::Interrupt(irq) => self.enter_as(cpu, |_| self.kernel.handle_interrupt(*irq)),
+            Event::Timer => self.enter_as(cpu, |_| self.kernel.handle_timer_interrupt()),
+            Event::Kick => {
+                self.kicks.set(self.kicks.get() & !(1 << cpu));
+                self.enter_as(cpu, |_| self.kernel.handle_kick());
+            }
+            Event::Resume(number) => {
+                let address = self.address(Group::Threads.offset() + number);
+                let cap = self.root.slots.element(address as usize).cap();
+                self.enter_as(cpu, |_| {
+                    if let Cap::Thread { tcb } = cap {
+                        self.kernel.stall(tcb);
+                        self.kernel.restart(tcb);
+                    }
+                });
+            }
+        }
+    }
+
+    /// An entry that the current thread causes: none while the CPU idles, and void if its thread
+    /// was taken away.
+    fn user_entry(&self, cpu: usize, handle: impl FnOnce(Ref<Tcb>)) {
+        let node = &self.kernel.nodes[cpu];
+        let idles = node.idle.get() == node.current.get();
+        self.enter_as(cpu, |entry| {
+            if entry == Entry::Proceed && !idles {
+                handle(node.current());
+            }
+        });
+    }
+
+    /// Puts a call into the registers and the IPC buffer of a thread.
+    fn load(&self, tcb: Ref<Tcb>, call: &Call) {
+        let r = &tcb.registers;
+        r.rip.set(r.rip.get() + SYSCALL_BYTES);
+        tcb.restart_ip.set(r.rip.get() - SYSCALL_BYTES);
+        let info = MessageInfo::new(call.label, call.words.len(), call.caps.len());
+        r.rdi.set(self.resolve(call.cap));
+        r.rsi.set(info.word());
+        r.rdx.set(call.number);
+        r.r12.set(self.resolve(call.reply));
+        r.r13.set(self.resolve(call.second));
+        for (register, word) in r.message().iter().zip(&call.words) {
+            register.set(self.resolve(*word));
+        }
+        let Some(buffer) = tcb.ipc_buffer(BufferUse::Send) else {
+            return;
+        };
+        for (index, word) in call.words.iter().enumerate().skip(4) {
+            buffer.word(1 + index).set(self.resolve(*word));
+        }
+        for (index, cap) in call.caps.iter().enumerate() {
+            buffer.word(CAPS_WORD + index).set(self.resolve(*cap));
+        }
+        let receive = [InitialSlot::CNode.number(), self.resolve(call.receive), 64];
+        for (index, word) in receive.into_iter().enumerate() {
+            buffer.word(RECEIVE_WORD + index).set(word);
+        }
+    }
+
+    /// Words that mean a slot of the tests become its address.
+    fn resolve(&self, word: u64) -> u64 {
+        match word.checked_sub(objects::SLOT_WORDS) {
+            Some(offset) if offset < objects::SLOTS => self.address(offset),
+            _ => word,
+        }
+    }
+
+    /// A call of the root task that must succeed.
+    pub fn call(&self, cap: u64, label: Label, words: &[u64], caps: &[u64]) {
+        let call = Call {
+            number: Syscall::Call.number(),
+            cap,
+            label: label.number(),
+            words: words.to_vec(),
+            caps: caps.to_vec(),
+            ..Call::default()
+        };
+        let root = self.kernel.nodes[0].current();
+        self.user_entry(0, |tcb| {
+            self.load(tcb, &call);
+            self.kernel.handle_syscall(call.number);
+        });
+        let info = MessageInfo::from_word(root.registers.rsi.get());
+        assert_eq!(info.label(), 0, "{label:?} {words:x?} {caps:x?}");
+    }
+
+    /// Retypes the largest untyped that boot listed.
+    pub fn retype(&self, object: ObjectType, size_bits: u64, offset: u64, count: u64) {
+        let words = [
+            object.number(),
+            size_bits,
+            0,
+            0,
+            self.address(offset),
+            count,
+        ];
+        let untyped = objects::largest_untyped(self.root, self.first);
+        self.call(
+            untyped,
+            Label::UntypedRetype,
+            &words,
+            &[InitialSlot::CNode.number()],
+        );
+    }
+
+    /// Ends the setup: the root task becomes one of the threads.
+    pub fn join_the_others(&self) {
+        let own = InitialSlot::Tcb.number();
+        self.call(own, Label::TcbSetPriority, &[PRIORITIES[0]], &[own]);
+    }
+}
+
+fn root_cnode(tcb: Ref<Tcb>) -> CNodeCap {
+    match tcb.slot(TcbSlot::CSpace).cap() {
+        Cap::CNode(node) => node,
+        other => panic!("the root task has {other:?} as its capability space"),
+    }
+}
