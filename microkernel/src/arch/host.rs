@@ -144,6 +144,11 @@ pub fn set_irq_mask(irq: u8, masked: IrqMask) {
     machine(|m| m.irq_mask.set(Some((irq, masked == IrqMask::Masked))));
 }
 
+/// Masks an interrupt that is nobody's any more, and forgets where it came from.
+pub fn release_irq(irq: u8) {
+    set_irq_mask(irq, IrqMask::Masked);
+}
+
 /// How many IOAPICs the machine has, and how many pins IOAPIC `index` has.
 #[must_use]
 pub fn ioapic_pins(index: u64) -> Option<u64> {

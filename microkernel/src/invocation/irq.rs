@@ -41,12 +41,11 @@ impl Kernel {
     /// Sets who uses interrupt `irq`; one that nobody uses is masked.
     pub fn set_irq_state(&self, irq: u8, state: IrqState) {
         self.irq_states[usize::from(irq) % self.irq_states.len()].set(state);
-        let mask = if state == IrqState::Inactive {
-            IrqMask::Masked
+        if state == IrqState::Inactive {
+            arch::release_irq(irq);
         } else {
-            IrqMask::Unmasked
-        };
-        arch::set_irq_mask(irq, mask);
+            arch::set_irq_mask(irq, IrqMask::Unmasked);
+        }
     }
 }
 

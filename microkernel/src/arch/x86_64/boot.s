@@ -10,6 +10,7 @@
 .set CR4_PAE, 0x20
 .set EFER, 0xc0000080
 .set EFER_UP, 0x900                 # long mode, no-execute
+.set CPUID_NEEDED, 0x20100000       # long mode, no-execute
 .set PRESENT_WRITABLE, 3
 .set LARGE_PAGE, 0x83               # present, writable, 2 MiB
 
@@ -46,9 +47,37 @@ multiboot_start:
     mov esp, offset boot_stack_top
     mov edi, eax                    # first argument: the protocol's magic
     mov esi, ebx                    # second argument: its information
+    call check_cpu
     call build_boot_tables
     call enable_long_mode
     ljmp 8, offset boot_64
+
+# A CPU without long mode or no-execute could only crash from here on; say so instead.
+check_cpu:
+    mov eax, 0x80000000
+    cpuid
+    cmp eax, 0x80000001
+    jb 1f
+    mov eax, 0x80000001
+    cpuid
+    and edx, CPUID_NEEDED
+    cmp edx, CPUID_NEEDED
+    jne 1f
+    ret
+1:  mov esi, offset cpu_message
+2:  lodsb
+    test al, al
+    jz 3f
+    mov dx, 0xe9                    # debug port of emulators
+    out dx, al
+    mov dx, 0x3f8                   # COM1, as the firmware left it
+    out dx, al
+    mov ecx, 10000                  # longer than a character takes
+4:  in al, 0x80
+    loop 4b
+    jmp 2b
+3:  hlt
+    jmp 3b
 
 # Identity map of the first 4 GiB, and its first GiB again at the linked address.
 build_boot_tables:
@@ -160,6 +189,8 @@ ap_trampoline_end:
 .code64
 
 .section .boot.data, "aw"
+cpu_message:
+    .asciz "kernel: this CPU has no 64-bit mode with no-execute pages\r\n"
 .balign 8
 boot_gdt:
     .quad 0

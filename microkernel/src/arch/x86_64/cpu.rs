@@ -22,7 +22,7 @@ const STACK_BYTES: usize = 16 << 10;
 const BOOT_STACK_BYTES: usize = 64 << 10;
 /// Bytes of the stack for double faults and machine checks: enough to print a panic.
 const FATAL_STACK_BYTES: usize = 8 << 10;
-/// Bytes of the stack for non-maskable interrupts, which only count.
+/// Bytes of the stack for non-maskable interrupts, which return at once.
 const NMI_STACK_BYTES: usize = 512;
 
 /// A page that `paging` leaves out, so that an overflow faults.

@@ -198,11 +198,10 @@ fatal_entry:
     call {FATAL}
     ud2
 
-# Non-maskable interrupts are counted and otherwise ignored: nothing here uses them, and they may
-# arrive between any two instructions above.
+# Non-maskable interrupts are ignored: nothing here uses them, and they may arrive between any two
+# instructions above.
 .global nmi_entry
 nmi_entry:
-    lock inc qword ptr [rip + {NMI_COUNT}]
     iretq
 
 # Waits for interrupts at the top of this CPU's stack, which is RDI.

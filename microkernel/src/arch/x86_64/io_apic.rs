@@ -140,13 +140,27 @@ pub fn route_ioapic(route: IoApicRoute) {
     controller.write_entry(pin, entry | MASKED);
     let destination = CPUS[0].apic_id.get() << DESTINATION_SHIFT;
     controller.write(REDIRECTIONS + 2 * pin + 1, destination);
-    let source = Source {
-        controller: index,
-        pin,
-        entry,
-    };
+    // A pin has one vector: an interrupt that had it before has no source any more.
+    let is_other = |source: &Source| source.controller == index && source.pin == pin;
+    for slot in &SOURCES.0 {
+        if slot.get().as_ref().is_some_and(is_other) {
+            slot.set(None);
+        }
+    }
     if let Some(slot) = SOURCES.0.get((IRQ_USER_BASE + route.vector) as usize) {
-        slot.set(Some(source));
+        slot.set(Some(Source {
+            controller: index,
+            pin,
+            entry,
+        }));
+    }
+}
+
+/// Masks an interrupt that is nobody's any more, and forgets where it came from.
+pub fn release_irq(irq: u8) {
+    set_irq_mask(irq, IrqMask::Masked);
+    if let Some(slot) = SOURCES.0.get(usize::from(irq)) {
+        slot.set(None);
     }
 }
 

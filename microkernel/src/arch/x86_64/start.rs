@@ -70,7 +70,7 @@ extern "C" fn kernel_start(magic: u32, info: u32) -> ! {
     print_line!(
         "kernel: {} CPUs, {} MiB, TSC {} kHz",
         machine.nodes,
-        machine.ram.iter().map(|r| r.length()).sum::<u64>() >> 20,
+        mebibytes(&machine.ram),
         machine.tsc_khz,
     );
     let cpu = this_cpu();
@@ -109,6 +109,10 @@ fn take_over(findings: &Findings) -> Machine {
     let handover = &findings.handover;
     let usable = memory_map::usable_ram(&handover.memory_map);
     let mapped = paging::build(&usable, &handover.modules);
+    let left_out = mebibytes(&usable) - mebibytes(&mapped.ram);
+    if left_out != 0 {
+        print_line!("kernel: {left_out} MiB of memory have no room in the page tables");
+    }
     let local_apic = local_apic_address(&findings.processors);
     io_apic::silence_legacy_controllers();
     apic::find(local_apic);
@@ -140,6 +144,10 @@ fn take_over(findings: &Findings) -> Machine {
     machine.nodes =
         multiprocessor::start_others(&findings.processors.apic_ids, findings.trampoline);
     machine
+}
+
+fn mebibytes(ranges: &[PhysicalRange]) -> u64 {
+    ranges.iter().map(|range| range.length()).sum::<u64>() >> 20
 }
 
 /// What the firmware tells, else what this CPU's APIC itself says.

@@ -7,7 +7,6 @@
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 use core::num::NonZeroUsize;
-use core::sync::atomic::AtomicU64;
 
 use sel4_sys::Syscall;
 
@@ -51,9 +50,6 @@ const FETCH_BIT: u32 = 4;
 /// Bytes of `int n` and `syscall`.
 const TRAP_BYTES: u64 = 2;
 
-/// Non-maskable interrupts since boot.
-static NMI_COUNT: AtomicU64 = AtomicU64::new(0);
-
 macro_rules! register {
     ($name:ident) => {
         offset_of!(Tcb, registers) + offset_of!(Registers, $name)
@@ -92,7 +88,6 @@ global_asm!(
     SYSCALL = sym handle_syscall,
     TRAP = sym handle_trap,
     FATAL = sym panic::fatal,
-    NMI_COUNT = sym NMI_COUNT,
 );
 
 unsafe extern "C" {
