@@ -13,12 +13,33 @@ use core::marker::PhantomData;
 use core::num::NonZeroUsize;
 use core::ops::Deref;
 
+use crate::object::{Endpoint, Notification, Refill, Reply, SchedContext, Slot, Tcb, Timer};
+
 /// Something that lives in untyped memory and may be named by a [`Ref`].
 ///
 /// # Safety
 /// All-zero bytes must be a valid value, and every field that changes after creation must be a
 /// `Cell` (or be reached only by `arch`).
 pub unsafe trait Object {}
+
+macro_rules! objects {
+    ($($object:ty),+ $(,)?) => { $(
+        // SAFETY: all of its fields are cells, and zero is a valid value of each: None, 0, false,
+        // or the first variant of an enum whose first variant is 0.
+        unsafe impl Object for $object {}
+    )+ };
+}
+
+objects!(
+    Endpoint,
+    Notification,
+    Refill,
+    Reply,
+    SchedContext,
+    Slot,
+    Tcb,
+    Timer,
+);
 
 /// The address of a live kernel object of type `T`.
 pub struct Ref<T>(NonZeroUsize, PhantomData<*const T>);

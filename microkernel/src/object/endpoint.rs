@@ -1,7 +1,7 @@
 //! An endpoint: a queue of threads that all want to send, or all want to receive.
 
 use super::{QueueEnds, Tcb, ThreadState};
-use crate::store::{Object, Ref};
+use crate::store::Ref;
 
 /// A synchronous rendezvous. Whether its queue sends or receives is the state of its head.
 #[repr(C, align(16))]
@@ -9,13 +9,6 @@ pub struct Endpoint {
     /// The threads that wait.
     pub queue: QueueEnds,
 }
-
-#[expect(
-    unsafe_code,
-    reason = "only the marker: zero is an idle endpoint, all fields are cells"
-)]
-// SAFETY: as the reason says.
-unsafe impl Object for Endpoint {}
 
 impl Endpoint {
     /// Size as a power of two: part of the ABI.

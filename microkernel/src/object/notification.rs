@@ -3,7 +3,7 @@
 use core::cell::Cell;
 
 use super::{QueueEnds, SchedContext, Tcb};
-use crate::store::{Object, Ref};
+use crate::store::Ref;
 
 /// An asynchronous signal.
 #[repr(C, align(64))]
@@ -19,13 +19,6 @@ pub struct Notification {
     /// Scheduling context lent to a passive thread that a signal wakes.
     pub sched_context: Cell<Option<Ref<SchedContext>>>,
 }
-
-#[expect(
-    unsafe_code,
-    reason = "only the marker: zero is an idle notification, all are cells"
-)]
-// SAFETY: as the reason says.
-unsafe impl Object for Notification {}
 
 impl Notification {
     /// Size as a power of two: part of the ABI.

@@ -6,7 +6,7 @@
 use core::cell::Cell;
 
 use super::{SchedContext, Tcb};
-use crate::store::{Object, Ref};
+use crate::store::Ref;
 
 /// One pending answer.
 #[repr(C, align(32))]
@@ -20,13 +20,6 @@ pub struct Reply {
     /// The donated context, if this is the top.
     pub sched_context: Cell<Option<Ref<SchedContext>>>,
 }
-
-#[expect(
-    unsafe_code,
-    reason = "only the marker: zero is an unused reply, all fields are cells"
-)]
-// SAFETY: as the reason says.
-unsafe impl Object for Reply {}
 
 impl Reply {
     /// Size as a power of two: part of the ABI.

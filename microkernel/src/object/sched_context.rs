@@ -3,7 +3,7 @@
 use core::cell::Cell;
 
 use super::{Notification, Reply, Tcb};
-use crate::store::{Object, Ref};
+use crate::store::Ref;
 
 /// An amount of time that may be used from a moment on. Both in timer ticks.
 #[repr(C, align(16))]
@@ -13,13 +13,6 @@ pub struct Refill {
     /// How much.
     pub amount: Cell<u64>,
 }
-
-#[expect(
-    unsafe_code,
-    reason = "only the marker: zero is an empty refill, all fields are cells"
-)]
-// SAFETY: as the reason says.
-unsafe impl Object for Refill {}
 
 /// Time on one node. Refills follow the object in memory.
 #[repr(C, align(32))]
@@ -50,13 +43,6 @@ pub struct SchedContext {
     pub sporadic: Cell<bool>,
     reserved: [u64; 2],
 }
-
-#[expect(
-    unsafe_code,
-    reason = "only the marker: zero is an unconfigured context, all are cells"
-)]
-// SAFETY: as the reason says; `reserved` is never read.
-unsafe impl Object for SchedContext {}
 
 impl SchedContext {
     /// Smallest size as a power of two: part of the ABI.

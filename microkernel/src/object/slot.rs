@@ -3,7 +3,7 @@
 use core::cell::Cell;
 
 use crate::cap::{Cap, RawCap};
-use crate::store::{Object, Ref};
+use crate::store::Ref;
 
 /// One slot of a CNode or TCB.
 ///
@@ -14,13 +14,6 @@ pub struct Slot {
     previous: Cell<Option<Ref<Slot>>>,
     next_and_flags: Cell<u64>,
 }
-
-#[expect(
-    unsafe_code,
-    reason = "only the marker: zero is an empty slot, all fields are cells"
-)]
-// SAFETY: as the reason says.
-unsafe impl Object for Slot {}
 
 const REVOCABLE: u64 = 2;
 const FIRST_BADGED: u64 = 1;

@@ -5,7 +5,7 @@ use core::cell::Cell;
 use super::{Endpoint, Notification, Reply, SchedContext, Slot};
 use crate::cap::{Cap, Rights};
 use crate::fault::Fault;
-use crate::store::{IpcBuffer, Object, Ref};
+use crate::store::{IpcBuffer, Ref};
 use crate::vcpu::Vcpu;
 
 /// Bytes of XSAVE area for x87, SSE and AVX: 512 legacy + 64 header + 256 AVX.
@@ -227,13 +227,6 @@ pub struct Tcb {
     /// Name given by DebugNameThread, zero-terminated.
     pub name: Cell<[u8; 32]>,
 }
-
-#[expect(
-    unsafe_code,
-    reason = "only the marker: zero is an inactive thread, all are cells"
-)]
-// SAFETY: zero is ThreadState::Inactive, Fault::Null (variant 0), None and 0 throughout.
-unsafe impl Object for Tcb {}
 
 impl Tcb {
     /// Size as a power of two: part of the ABI.

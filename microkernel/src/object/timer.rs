@@ -3,7 +3,7 @@
 use core::cell::Cell;
 
 use super::Slot;
-use crate::store::{Object, Ref};
+use crate::store::Ref;
 
 /// An entry of a node's deadline queue.
 #[repr(C, align(64))]
@@ -21,13 +21,6 @@ pub struct Timer {
     /// Whose queue.
     pub node: Cell<u8>,
 }
-
-#[expect(
-    unsafe_code,
-    reason = "only the marker: zero is an idle timer, all fields are cells"
-)]
-// SAFETY: as the reason says.
-unsafe impl Object for Timer {}
 
 impl Timer {
     /// Size as a power of two: part of the ABI.

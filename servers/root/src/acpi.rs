@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn a_machine_without_the_tables_is_none() {
         let (rsdp, mut memory) = machine(0x30);
-        memory.put(0x1100, b"XXXX");
+        memory.put(0x1100, b"JUNK");
         assert_eq!(soft_off(&rsdp, &mut memory), None);
         assert_eq!(soft_off(&[0; 36], &mut memory), None);
         let (rsdp, mut memory) = machine(0x30);
