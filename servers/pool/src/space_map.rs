@@ -64,7 +64,7 @@ impl SpaceMapPhys {
             length: word(1)?,
             allocated: word(2)? as i64,
         };
-        if phys.length % 8 != 0 || phys.length > crate::spa::stored_bytes(dnode) {
+        if !phys.length.is_multiple_of(8) || phys.length > crate::spa::stored_bytes(dnode) {
             return Err(CORRUPT);
         }
         Ok(phys)
