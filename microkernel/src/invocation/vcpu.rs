@@ -111,17 +111,26 @@ fn port_range(arguments: &Arguments) -> Result<(u16, u16), SyscallError> {
             .map_err(|_| SyscallError::InvalidArgument(index as u64))
     };
     let (first, last) = (port(0)?, port(1)?);
-    if first > last { Err(SyscallError::InvalidArgument(1)) } else { Ok((first, last)) }
+    if first > last {
+        Err(SyscallError::InvalidArgument(1))
+    } else {
+        Ok((first, last))
+    }
 }
 
 fn enable_ports(vcpu: Ref<Vcpu>, arguments: &Arguments) -> Outcome {
     let source = arguments.extra_slot(0)?;
     let (first, last) = port_range(arguments)?;
     match source.cap() {
-        Cap::IoPort { first: low, last: high } if (low, high) == (first, last) => {}
+        Cap::IoPort {
+            first: low,
+            last: high,
+        } if (low, high) == (first, last) => {}
         _ => return Err(SyscallError::InvalidCapability(1).into()),
     }
-    let free = (0..PORT_SLOTS).map(|index| vcpu.port_slot(index)).find(|slot| slot.is_empty());
+    let free = (0..PORT_SLOTS)
+        .map(|index| vcpu.port_slot(index))
+        .find(|slot| slot.is_empty());
     let slot: Ref<Slot> = free.ok_or(SyscallError::DeleteFirst)?;
     derivation::insert(Cap::IoPort { first, last }, source, slot);
     Ok(Answer::empty())
