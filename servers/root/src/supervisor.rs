@@ -48,6 +48,10 @@ pub trait Log {
 
 /// What an instance is doing.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every instance runs, and the table of them never moves"
+)]
 pub enum State {
     /// It never ran.
     Never,
