@@ -2,11 +2,13 @@
 # `make help` lists them.
 
 IMAGES := cargo run -q -p images --
+# Root tasks that try or measure the kernel.
+PROBES := bench guest-probe libcap/self_test
 # Another root task in place of ours, for `make iso`: any image for seL4's configuration A.
 ROOT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-long check iso kernel programs bench lab graph tools clean
+.PHONY: help setup run test test-long check iso kernel programs probes bench lab graph tools clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -17,19 +19,18 @@ setup: ## install what the build needs and this machine lacks
 run: iso ## build and boot in QEMU, COM1 on this terminal (Ctrl-A X ends it)
 	@$(IMAGES) run
 
-test: iso ## run every test, on the host and in the emulators
+test: iso probes ## run every test, on the host and in the emulators
 	cargo test --workspace --exclude system-tests
 	cargo test -p system-tests -- --test-threads=2
 
-test-long: iso ## the tests that take many minutes
+test-long: iso probes ## the tests that take many minutes
 	cargo test -p system-tests -- --test-threads=2 --ignored
 
 check: setup ## fmt, clippy with warnings denied, the house rules
 	cargo fmt --check
 	cargo clippy -q --workspace --all-targets -- -D warnings
 	cargo clippy -q -p microkernel --features bare --bins --target x86_64-unknown-linux-gnu -- -D warnings
-	@sh images/programs.sh clippy $$($(IMAGES) programs)
-	@sh images/programs.sh clippy bench
+	@sh images/programs.sh clippy root $$($(IMAGES) programs) $(PROBES)
 	@$(IMAGES) tidy
 
 ifeq ($(ROOT),)
@@ -38,17 +39,21 @@ iso: setup kernel programs ## build out/tessera.iso (ROOT=FILE: out/root.iso wit
 else
 iso: setup
 	@sh images/kernel.sh bare,debug-syscalls out/kernel-debug.elf
-	@$(IMAGES) iso "$(ROOT)"
+	@$(IMAGES) iso "$(ROOT)" out/root.iso
 endif
 
 kernel: setup ## build the kernel, out/kernel.elf
 	@sh images/kernel.sh bare out/kernel.elf
 
 programs: setup ## build root and every program of the manifest, out/bin
-	@sh images/programs.sh build $$($(IMAGES) programs)
+	@sh images/programs.sh build root $$($(IMAGES) programs)
 
-bench: iso ## measure the kernel, print a table, write out/bench.json
-	@sh images/programs.sh build bench
+probes: setup ## build the debug kernel and the root tasks that try the kernel
+	@sh images/kernel.sh bare,debug-syscalls out/kernel-debug.elf
+	@sh images/programs.sh build $(PROBES)
+	@$(IMAGES) iso out/bin/guest-probe out/guest-probe.iso
+
+bench: kernel probes ## measure the kernel, print a table, write out/bench.json
 	@$(IMAGES) bench
 
 lab: iso ## boot on KVM where this machine has it nested, else in QEMU's own emulation

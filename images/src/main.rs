@@ -14,15 +14,16 @@ fn main() -> ExitCode {
     let done = match words[..] {
         ["programs"] => programs(),
         ["iso"] => system_iso(),
-        ["iso", root] => foreign_iso(root),
+        ["iso", root, image] => foreign_iso(Path::new(root), Path::new(image)),
         ["graph"] => draw_graph(),
         ["run"] => run(&Qemu::cdrom(Path::new(ISO))),
         ["lab"] => lab(),
         ["bench"] => measure(),
         ["tidy"] => tidy::check(Path::new(".")),
-        _ => {
-            Err("usage: images programs | iso [ROOT] | graph | run | lab | bench | tidy".to_owned())
-        }
+        _ => Err(
+            "usage: images programs | iso [ROOT IMAGE] | graph | run | lab | bench | tidy"
+                .to_owned(),
+        ),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -68,14 +69,13 @@ fn system_iso() -> Result<(), String> {
     Ok(())
 }
 
-/// Builds `out/root.iso` with another root task and the debug kernel.
-fn foreign_iso(root: &str) -> Result<(), String> {
+/// Builds an image with another root task and the debug kernel.
+fn foreign_iso(root: &Path, image: &Path) -> Result<(), String> {
     let contents = iso::Contents {
         kernel: Path::new("out/kernel-debug.elf"),
-        root: Path::new(root),
+        root,
         archive: None,
     };
-    let image = Path::new("out/root.iso");
     iso::build(&contents, Path::new("out/iso-root"), image)?;
     println!("images: {}", image.display());
     Ok(())

@@ -42,7 +42,6 @@ pub const ALL: [Scenario; 27] = [
     ("page fault of the guest's own", long_mode::page_fault),
     ("exception intercepts", long_mode::exception_intercepts),
     ("interrupt in long mode", long_mode::interrupt),
-    ("triple fault", long_mode::triple_fault),
     ("vector registers and XCR0", long_mode::vector_registers),
     ("MSRs of the guest's own", privileged::own_msrs),
     ("privileged instructions", privileged::instructions),
@@ -54,4 +53,6 @@ pub const ALL: [Scenario; 27] = [
     ("two VCPUs on one CPU", processors::two_spaces),
     ("VCPUs on several CPUs", processors::several),
     ("cost of an exit", time::cost),
+    // Last, because it ends Bochs when that emulates SVM.
+    ("triple fault", long_mode::triple_fault),
 ];
