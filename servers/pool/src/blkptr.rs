@@ -298,6 +298,12 @@ impl BlockPointer {
         }
     }
 
+    /// The same pointer with another fill count.
+    pub fn with_fill(mut self, fill: u64) -> BlockPointer {
+        self.0[FILL] = fill;
+        self
+    }
+
     /// The checksum of the stored bytes.
     pub fn checksum(&self) -> Checksum {
         [

@@ -118,6 +118,10 @@ pub enum Unsupported {
     RaidzExpansion,
     /// The object set is not of the kind the call needs.
     ObjsetType(u64),
+    /// Transaction groups on a pool that uses features which are only read.
+    Writing,
+    /// Changing a table of names that are compared in a normal form.
+    NormalizedZapWrite,
     /// The stream needs a feature that is unknown; the number is its bit.
     StreamFeature(u8),
 }

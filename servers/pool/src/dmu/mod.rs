@@ -3,14 +3,20 @@
 //! An object set is read through its block pointer. Objects are looked up by number and read by byte range or by block;
 //! holes read as zeros. What an object means is the business of the layers above.
 
+mod dirty;
 mod objset_phys;
+mod sync;
+mod traverse;
 
+use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 
+pub use dirty::{DirtyObject, Fate, NewObject};
 pub use objset_phys::{ObjsetPhys, ObjsetType, ZilHeader};
+pub use sync::{BlockSums, Ledger, Rewrite, StoragePolicy, SyncPolicy};
 
 use crate::arc::Buffer;
 use crate::blkptr::{BLKPTR_SIZE, BlockPointer};
@@ -44,6 +50,11 @@ pub struct Objset {
     id: u64,
     phys: RefCell<ObjsetPhys>,
     key: Option<Rc<DatasetKey>>,
+    /// Where its own block is, as of the last transaction group.
+    pointer: Cell<BlockPointer>,
+    dirty: RefCell<BTreeMap<u64, DirtyObject>>,
+    /// Numbers below this were given out or passed over.
+    cursor: Cell<u64>,
 }
 
 impl Objset {
@@ -63,12 +74,35 @@ impl Objset {
             let block = zio.read(pointer, Bookmark::root(id), None).await?;
             ObjsetPhys::decode(&block)?
         };
-        Ok(Objset {
+        Ok(Objset::with_phys(zio, id, *pointer, phys, key))
+    }
+
+    /// A new object set that is nowhere on disk yet.
+    pub fn create(zio: Rc<Zio>, id: u64, kind: ObjsetType) -> Objset {
+        Objset::with_phys(zio, id, BlockPointer::HOLE, ObjsetPhys::new(kind), None)
+    }
+
+    fn with_phys(
+        zio: Rc<Zio>,
+        id: u64,
+        pointer: BlockPointer,
+        phys: ObjsetPhys,
+        key: Option<Rc<DatasetKey>>,
+    ) -> Objset {
+        Objset {
             zio,
             id,
             phys: RefCell::new(phys),
             key,
-        })
+            pointer: Cell::new(pointer),
+            dirty: RefCell::default(),
+            cursor: Cell::new(1),
+        }
+    }
+
+    /// Where its own block is, as of the last transaction group.
+    pub fn pointer(&self) -> BlockPointer {
+        self.pointer.get()
     }
 
     /// The data set's object number, 0 for the MOS.
@@ -101,21 +135,32 @@ impl Objset {
     /// # Errors
     /// `NotFound` when the number is free or inside a large dnode.
     pub async fn dnode(&self, number: u64) -> Result<Dnode, Error> {
-        if let Some(phys) = self.accounting_dnode(number) {
-            return phys.map(|phys| Dnode {
-                number,
-                phys: Rc::new(phys),
-            });
+        if let Some(object) = self.dirty.borrow().get(&number) {
+            return match object.fate {
+                Fate::Kept => Ok(Dnode {
+                    number,
+                    phys: object.phys.clone(),
+                }),
+                Fate::Freed => Err(Error::NotFound),
+            };
+        }
+        let phys = self.stored_dnode(number).await?.ok_or(Error::NotFound)?;
+        Ok(Dnode { number, phys })
+    }
+
+    /// An object's description as of the last transaction group; `None` for a free number.
+    async fn stored_dnode(&self, number: u64) -> Result<Option<Rc<DnodePhys>>, Error> {
+        if let Some(index) = accounting_index(number) {
+            return Ok(self.phys.borrow().accounting[index].clone().map(Rc::new));
         }
         let metadnode = self.metadnode();
         let block = number / OBJECTS_PER_BLOCK;
         if number == 0 || block > metadnode.phys.max_block {
-            return Err(Error::NotFound);
+            return Ok(None);
         }
-        let data = self
-            .block(&metadnode, block)
-            .await?
-            .ok_or(Error::NotFound)?;
+        let Some(data) = self.block(&metadnode, block).await? else {
+            return Ok(None);
+        };
         let wanted = (number % OBJECTS_PER_BLOCK) as usize * DNODE_SIZE;
         let mut at = 0;
         // Slots inside a large dnode look like dnodes but are not, so the block is walked from its start.
@@ -123,13 +168,9 @@ impl Objset {
             at += dnode_size(&data[at..]);
         }
         if at != wanted {
-            return Err(Error::NotFound);
+            return Ok(None);
         }
-        let phys = DnodePhys::decode(&data[at..])?.ok_or(Error::NotFound)?;
-        Ok(Dnode {
-            number,
-            phys: Rc::new(phys),
-        })
+        Ok(DnodePhys::decode(&data[at..])?.map(Rc::new))
     }
 
     /// The next allocated object number above `after`; `None` at the end.
@@ -185,7 +226,15 @@ impl Objset {
 
     /// A whole data block; `None` for a hole.
     pub async fn block(&self, dnode: &Dnode, block: u64) -> Result<Option<Buffer>, Error> {
-        let pointer = self.block_pointer(dnode, block, 0).await?;
+        if let Some(object) = self.dirty.borrow().get(&dnode.number) {
+            if let Some(data) = object.blocks.get(&block) {
+                return Ok(data.clone());
+            }
+            if object.truncated.is_some_and(|from| block >= from) {
+                return Ok(None);
+            }
+        }
+        let pointer = self.stored_pointer(dnode, block, 0).await?;
         if pointer.is_hole() {
             return Ok(None);
         }
@@ -205,8 +254,8 @@ impl Objset {
         Ok(Some(data))
     }
 
-    /// The pointer to the block of `level` that leads to or is data block `block`.
-    pub async fn block_pointer(
+    /// The pointer to the block of `level` that leads to or is data block `block`, as of the last transaction group.
+    pub async fn stored_pointer(
         &self,
         dnode: &Dnode,
         block: u64,
@@ -270,16 +319,14 @@ impl Objset {
             phys: self.phys.borrow().metadnode.clone(),
         }
     }
+}
 
-    fn accounting_dnode(&self, number: u64) -> Option<Result<DnodePhys, Error>> {
-        let index = u64::MAX.checked_sub(number).filter(|&index| index < 3)?;
-        let phys = self.phys.borrow();
-        Some(
-            phys.accounting[index as usize]
-                .clone()
-                .ok_or(Error::NotFound),
-        )
-    }
+/// Place in the object set's own block of an object that counts space.
+fn accounting_index(number: u64) -> Option<usize> {
+    u64::MAX
+        .checked_sub(number)
+        .filter(|&index| index < 3)
+        .map(|index| index as usize)
 }
 
 /// Bytes of the dnode or free slot at the start of `slots`.

@@ -1,11 +1,13 @@
 //! The block that an object set's pointer leads to.
 
 use alloc::rc::Rc;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use crate::blkptr::BlockPointer;
-use crate::dnode::{DNODE_SIZE, DnodePhys};
+use crate::dnode::{DNODE_BLOCK_SIZE, DNODE_SIZE, DnodePhys, ObjectType};
 use crate::error::{Error, Structure};
-use crate::layout::Fields;
+use crate::layout::{Fields, put_u64};
 
 const CORRUPT: Error = Error::Corrupt(Structure::Objset);
 
@@ -31,6 +33,16 @@ pub enum ObjsetType {
 }
 
 impl ObjsetType {
+    fn id(self) -> u64 {
+        match self {
+            ObjsetType::None => 0,
+            ObjsetType::Meta => 1,
+            ObjsetType::Filesystem => 2,
+            ObjsetType::Volume => 3,
+            ObjsetType::Other(other) => other,
+        }
+    }
+
     fn from_id(id: u64) -> Self {
         match id {
             0 => ObjsetType::None,
@@ -72,7 +84,14 @@ pub struct ObjsetPhys {
     pub flags: u64,
     /// The objects that count the space of users, groups and projects.
     pub accounting: [Option<DnodePhys>; 3],
+    /// The whole block as it was read, for the fields that are kept as they are.
+    raw: Vec<u8>,
 }
+
+/// Size of a new object set's block: with room for the accounting of users and groups.
+const NEW_SIZE: usize = 2048;
+/// Pointers in the object whose data are the dnodes.
+const METADNODE_POINTERS: usize = 3;
 
 impl ObjsetPhys {
     /// Reads the block.
@@ -99,6 +118,55 @@ impl ObjsetPhys {
             kind: ObjsetType::from_id(word(KIND_AT)?),
             flags: word(FLAGS_AT)?,
             accounting,
+            raw: Vec::from(block),
         })
+    }
+
+    /// An object set without objects.
+    pub fn new(kind: ObjsetType) -> ObjsetPhys {
+        let metadnode = DnodePhys {
+            object_type: ObjectType::DNODE,
+            indirect_shift: 17,
+            levels: 1,
+            bonus_type: ObjectType::NONE,
+            checksum: 0,
+            compression: 0,
+            flags: 0,
+            slots: 1,
+            block_size: DNODE_BLOCK_SIZE,
+            max_block: 0,
+            used: 0,
+            pointers: vec![BlockPointer::HOLE; METADNODE_POINTERS],
+            bonus: Vec::new(),
+            spill: None,
+        };
+        ObjsetPhys {
+            metadnode: Rc::new(metadnode),
+            zil: ZilHeader::default(),
+            kind,
+            flags: 0,
+            accounting: [None, None, None],
+            raw: vec![0; NEW_SIZE],
+        }
+    }
+
+    /// The block again, with what changed.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut block = self.raw.clone();
+        block[..DNODE_SIZE].copy_from_slice(&self.metadnode.encode());
+        put_u64(&mut block, ZIL_AT, self.zil.claim_txg);
+        put_u64(&mut block, ZIL_AT + 8, self.zil.replay_sequence);
+        self.zil.log.encode(&mut block, ZIL_AT + 16);
+        put_u64(&mut block, ZIL_AT + 144, self.zil.claim_block_sequence);
+        put_u64(&mut block, ZIL_AT + 152, self.zil.flags);
+        put_u64(&mut block, ZIL_AT + 160, self.zil.claim_record_sequence);
+        put_u64(&mut block, KIND_AT, self.kind.id());
+        put_u64(&mut block, FLAGS_AT, self.flags);
+        for (dnode, at) in self.accounting.iter().zip(ACCOUNTING_AT) {
+            if let (Some(dnode), Some(slot)) = (dnode, block.get_mut(at..at + DNODE_SIZE)) {
+                slot.copy_from_slice(&dnode.encode());
+            }
+        }
+        block
     }
 }

@@ -1,13 +1,15 @@
 //! Data sets: heads and snapshots.
 
 use alloc::rc::Rc;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use crate::blkptr::BlockPointer;
 use crate::crypt::DatasetKey;
 use crate::dmu::{Dnode, Objset};
 use crate::dnode::ObjectType;
 use crate::error::{Error, Structure};
-use crate::layout::Fields;
+use crate::layout::{Fields, put_u64};
 use crate::spa::Spa;
 use crate::zap::ZapValue;
 
@@ -15,7 +17,7 @@ const CORRUPT: Error = Error::Corrupt(Structure::Dataset);
 const POINTER_AT: usize = 128;
 
 /// A data set as it is on disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DslDatasetPhys {
     /// Its directory.
     pub dir: u64,
@@ -85,6 +87,45 @@ impl DslDatasetPhys {
             props: word(33)?,
             user_references: word(34)?,
         })
+    }
+}
+
+/// Bytes of a data set's bonus.
+pub(super) const DATASET_BONUS: usize = 320;
+
+impl DslDatasetPhys {
+    /// The bonus again.
+    pub fn encode(&self) -> Vec<u8> {
+        let words = [
+            self.dir,
+            self.previous_snapshot,
+            self.previous_snapshot_txg,
+            self.next_snapshot,
+            self.snapshot_names,
+            self.children,
+            self.creation_time,
+            self.creation_txg,
+            self.deadlist,
+            self.referenced_bytes,
+            self.compressed_bytes,
+            self.uncompressed_bytes,
+            self.unique_bytes,
+            self.fsid_guid,
+            self.guid,
+            self.flags,
+        ];
+        let mut bonus = vec![0; DATASET_BONUS];
+        for (index, word) in words.into_iter().enumerate() {
+            put_u64(&mut bonus, 8 * index, word);
+        }
+        self.pointer.encode(&mut bonus, POINTER_AT);
+        for (index, word) in [self.next_clones, self.props, self.user_references]
+            .into_iter()
+            .enumerate()
+        {
+            put_u64(&mut bonus, 8 * (32 + index), word);
+        }
+        bonus
     }
 }
 

@@ -1,9 +1,12 @@
 //! DSL directories.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::dmu::Dnode;
 use crate::dnode::ObjectType;
 use crate::error::{Error, Structure};
-use crate::layout::Fields;
+use crate::layout::{Fields, put_u64};
 use crate::spa::Spa;
 use crate::zap::{Zap, ZapValue};
 
@@ -25,7 +28,7 @@ pub struct UsedBreakdown {
 }
 
 /// A directory as it is on disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DslDirPhys {
     /// Seconds since 1970.
     pub creation_time: u64,
@@ -86,6 +89,41 @@ impl DslDirPhys {
             },
             clones: word(18)?,
         })
+    }
+}
+
+/// Bytes of a directory's bonus.
+pub(super) const DIR_BONUS: usize = 256;
+
+impl DslDirPhys {
+    /// The bonus again.
+    pub fn encode(&self) -> Vec<u8> {
+        let words = [
+            self.creation_time,
+            self.head_dataset,
+            self.parent,
+            self.origin,
+            self.child_dirs,
+            self.used_bytes,
+            self.compressed_bytes,
+            self.uncompressed_bytes,
+            self.quota,
+            self.reserved,
+            self.props,
+            self.delegation,
+            self.flags,
+            self.used.head,
+            self.used.snapshots,
+            self.used.children,
+            self.used.child_reservations,
+            self.used.reference_reservation,
+            self.clones,
+        ];
+        let mut bonus = vec![0; DIR_BONUS];
+        for (index, word) in words.into_iter().enumerate() {
+            put_u64(&mut bonus, 8 * index, word);
+        }
+        bonus
     }
 }
 

@@ -4,10 +4,12 @@
 //! contents: the directory's head, and each of its snapshots.
 
 mod bookmark;
+mod create;
 mod crypt;
 mod dataset;
 mod dir;
 mod names;
+mod open;
 mod prop;
 pub mod prop_table;
 mod properties;
@@ -17,5 +19,6 @@ pub use bookmark::Bookmark;
 pub use dataset::{DslDataset, DslDatasetPhys};
 pub use dir::{DslDir, DslDirPhys, UsedBreakdown};
 pub use names::{DatasetEntry, DatasetKind};
+pub use open::OpenDataset;
 pub use prop::{Source, StoredProperties};
 pub use properties::PropertyValue;

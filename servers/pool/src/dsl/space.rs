@@ -16,22 +16,14 @@ use crate::zap::Zap;
 const SLOP_SHIFT: u32 = 5;
 const SLOP_MAX: u64 = 128 << 30;
 const SLOP_MIN: u64 = 128 << 20;
-/// A block of this size tells how much of a raidz vdev is parity.
-const DEFLATE_BLOCK: u64 = 128 << 10;
 
 impl Spa {
-    /// What metaslabs of a top-level vdev count for, without parity.
-    pub(crate) fn deflated_space(&self, top: &Vdev, space: u64) -> u64 {
-        let ratio = DEFLATE_BLOCK / (top.allocated_size(DEFLATE_BLOCK) >> 9);
-        (space >> 9) * ratio
-    }
-
     /// Bytes of all metaslabs for data, without parity.
     pub async fn data_space(&self) -> Result<u64, Error> {
         let mut total = 0;
         for top in self.zio().vdevs().tops() {
             if self.holds_data(top).await? {
-                total += self.deflated_space(top, top.metaslab_space());
+                total += top.deflated_space(top.metaslab_space());
             }
         }
         Ok(total)
@@ -78,7 +70,7 @@ impl Spa {
             let map = self.mos().dnode(object.u64().unwrap_or(0)).await?;
             // The map lists frees that were held back, so its balance is negative.
             let balance = map.phys.bonus.u64_at(16).unwrap_or(0) as i64;
-            total += self.deflated_space(top, balance.unsigned_abs());
+            total += top.deflated_space(balance.unsigned_abs());
         }
         Ok(total)
     }

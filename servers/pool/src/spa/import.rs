@@ -7,6 +7,7 @@ use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
 
 use super::{ImportError, Spa, feature, mos};
 use crate::block_device::{Access, BlockDevice};
@@ -218,16 +219,21 @@ pub async fn import(candidate: &Candidate, options: ImportOptions) -> Result<Spa
         .iter()
         .filter_map(|entry| Some((entry.text(), entry.value.u64()?)))
         .collect();
-    Ok(Spa {
+    let spa = Spa {
         name: candidate.name.clone(),
         access: options.access,
-        config,
-        root,
-        uberblock,
+        config: RefCell::new(config),
+        root: RefCell::new(root),
+        uberblock: Cell::new(uberblock),
         zio: mos.zio().clone(),
         mos,
-        directory,
-    })
+        directory: RefCell::new(directory),
+        datasets: RefCell::default(),
+    };
+    if options.access == Access::ReadWrite && spa.check_writable().await.is_ok() {
+        spa.load_allocator().await?;
+    }
+    Ok(spa)
 }
 
 fn build_zio(

@@ -1,13 +1,17 @@
 //! A pool that was imported: its vdevs, its MOS and what the MOS directory says.
 
+mod commit;
+pub mod create;
 pub mod feature;
 mod import;
 mod mos;
 mod space;
+mod sync;
 
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::string::String;
+use core::cell::{Cell, Ref, RefCell};
 use core::fmt;
 
 pub use import::{Candidate, ImportOptions, PoolState, import, scan};
@@ -15,6 +19,7 @@ pub use mos::stored_bytes;
 
 use crate::block_device::Access;
 use crate::dmu::Objset;
+use crate::dsl::OpenDataset;
 use crate::error::Error;
 use crate::nvlist::Nvlist;
 use crate::uberblock::Uberblock;
@@ -84,17 +89,31 @@ impl fmt::Display for ImportError {
 
 impl core::error::Error for ImportError {}
 
+/// Features of a new pool, with how often each is in use from the start: a set that OpenZFS has understood since 0.8.
+pub(crate) const DEFAULT_FEATURES: &[(&str, u64)] = &[
+    ("async_destroy", 0),
+    ("lz4_compress", 1),
+    ("spacemap_histogram", 0),
+    ("enabled_txg", 1),
+    ("hole_birth", 1),
+    ("extensible_dataset", 0),
+    ("embedded_data", 1),
+    ("large_blocks", 0),
+];
+
 /// An imported pool.
 pub struct Spa {
     name: String,
     access: Access,
-    config: Nvlist,
-    root: VdevConfig,
-    uberblock: Uberblock,
+    config: RefCell<Nvlist>,
+    root: RefCell<VdevConfig>,
+    uberblock: Cell<Uberblock>,
     zio: Rc<Zio>,
     mos: Rc<Objset>,
     /// The entries of the MOS directory that are single numbers.
-    directory: BTreeMap<String, u64>,
+    directory: RefCell<BTreeMap<String, u64>>,
+    /// Heads that are open for writing, by their objects.
+    pub(crate) datasets: RefCell<BTreeMap<u64, Rc<OpenDataset>>>,
 }
 
 impl Spa {
@@ -110,22 +129,22 @@ impl Spa {
 
     /// The pool's guid.
     pub fn guid(&self) -> u64 {
-        self.root.guid
+        self.root.borrow().guid
     }
 
     /// The configuration as the MOS has it.
-    pub fn config(&self) -> &Nvlist {
-        &self.config
+    pub fn config(&self) -> Ref<'_, Nvlist> {
+        self.config.borrow()
     }
 
     /// The root of the vdev configuration.
-    pub fn root_vdev(&self) -> &VdevConfig {
-        &self.root
+    pub fn root_vdev(&self) -> Ref<'_, VdevConfig> {
+        self.root.borrow()
     }
 
     /// The uberblock that is the pool's state.
-    pub fn uberblock(&self) -> &Uberblock {
-        &self.uberblock
+    pub fn uberblock(&self) -> Uberblock {
+        self.uberblock.get()
     }
 
     /// The block layer.
@@ -140,6 +159,6 @@ impl Spa {
 
     /// A number from the MOS directory.
     pub fn directory(&self, name: &str) -> Option<u64> {
-        self.directory.get(name).copied()
+        self.directory.borrow().get(name).copied()
     }
 }

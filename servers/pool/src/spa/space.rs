@@ -2,14 +2,84 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::{Spa, mos};
-use crate::error::Error;
-use crate::space_map::{LogEntries, SpaceMapPhys};
+use crate::block_device::Access;
+use crate::error::{Error, Unsupported};
+use crate::metaslab::{Allocator, TopSpace};
+use crate::space_map::{self, LogEntries, SpaceMapPhys};
 use crate::vdev::config::Purpose;
 use crate::vdev::{Vdev, VdevKind};
 
+/// Features that must be active for a pool to be written: what is written uses them.
+const NEEDED: [&str; 3] = [
+    "org.illumos:lz4_compress",
+    "com.delphix:hole_birth",
+    "com.delphix:embedded_data",
+];
+/// Features that may be active besides: they ask nothing of a writer that is not done.
+const HARMLESS: [&str; 4] = [
+    "com.delphix:spacemap_histogram",
+    "com.delphix:enabled_txg",
+    "com.delphix:extensible_dataset",
+    "com.delphix:spacemap_v2",
+];
+
 impl Spa {
+    /// Whether transaction groups can be written to this pool.
+    ///
+    /// # Errors
+    /// `ReadOnly` when it was imported so, `Unsupported` when it uses features whose structures are not kept up yet.
+    pub async fn check_writable(&self) -> Result<(), Error> {
+        if self.access() == Access::ReadOnly {
+            return Err(Error::ReadOnly);
+        }
+        let counts = self.feature_counts().await?;
+        let active: Vec<&str> = counts
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(guid, _)| guid.as_str())
+            .collect();
+        let all_needed = NEEDED.iter().all(|guid| active.contains(guid));
+        let only_known = active
+            .iter()
+            .all(|guid| NEEDED.contains(guid) || HARMLESS.contains(guid));
+        if all_needed && only_known {
+            Ok(())
+        } else {
+            Err(Error::Unsupported(Unsupported::Writing))
+        }
+    }
+
+    /// Loads the free space of all vdevs from their space maps.
+    pub(super) async fn load_allocator(&self) -> Result<(), Error> {
+        let mut spaces = Vec::new();
+        for top in self.zio().vdevs().tops() {
+            let Some(mut space) = TopSpace::new(top)? else {
+                continue;
+            };
+            let maps = self.metaslab_maps(top).await?;
+            for (index, (metaslab, object)) in space.metaslabs.iter_mut().zip(maps).enumerate() {
+                if object == 0 {
+                    continue;
+                }
+                let start = (index as u64) << top.config.metaslab_shift;
+                let shift = top.config.ashift;
+                let mut entries = space_map::load(self.mos(), object).await?;
+                for entry in &mut entries {
+                    entry.offset = (entry.offset << shift).saturating_add(start);
+                    entry.run <<= shift;
+                }
+                metaslab.replay(&entries)?;
+                metaslab.map_object = object;
+            }
+            spaces.push(space);
+        }
+        self.zio().set_allocator(Allocator::new(spaces));
+        Ok(())
+    }
+
     fn data_tops(&self) -> impl Iterator<Item = &Vdev> {
         self.zio().vdevs().tops().iter().filter(|top| {
             top.config.purpose == Purpose::Normal

@@ -32,6 +32,9 @@ pub const LABEL_START_SIZE: u64 = 4 << 20;
 /// Bytes at the end of a leaf that hold two labels.
 pub const LABEL_END_SIZE: u64 = 512 << 10;
 
+/// A block of this size tells how much of a raidz vdev is parity.
+const DEFLATE_BLOCK: u64 = 128 << 10;
+
 /// A vdev and what is below it.
 pub struct Vdev {
     /// What the pool's configuration says of it.
@@ -227,6 +230,25 @@ impl Vdev {
             ),
             _ => physical_size.next_multiple_of(1 << ashift),
         }
+    }
+
+    /// The device of a leaf that can be used.
+    pub fn device(&self) -> Option<alloc::rc::Rc<dyn crate::block_device::BlockDevice>> {
+        match &self.kind {
+            VdevKind::Leaf(leaf) => leaf.device(),
+            _ => None,
+        }
+    }
+
+    /// Whether where a block goes depends on the whole block, so that neighbours cannot be written as one.
+    pub fn places_blocks_alone(&self) -> bool {
+        matches!(self.kind, VdevKind::Raidz(_))
+    }
+
+    /// What space of this vdev counts for, without parity.
+    pub fn deflated_space(&self, space: u64) -> u64 {
+        let ratio = DEFLATE_BLOCK / (self.allocated_size(DEFLATE_BLOCK) >> 9);
+        (space >> 9) * ratio
     }
 
     /// Metaslabs of a top-level vdev.

@@ -6,7 +6,7 @@ use crate::dmu::Dnode;
 use crate::error::Error;
 use crate::layout::Fields;
 
-const MAGIC: u64 = 0x2_f52a_b2ab;
+pub(super) const MAGIC: u64 = 0x2_f52a_b2ab;
 const FLAG_HASH64: u64 = 1;
 const FLAG_UINT64_KEY: u64 = 2;
 const FLAG_PRE_HASHED: u64 = 4;
@@ -67,6 +67,11 @@ impl FatHeader {
             normalization: word(11)?,
             flags: word(12)?,
         })
+    }
+
+    /// log2 of the pointer table's length.
+    pub fn table_shift(&self) -> u32 {
+        self.table_shift
     }
 
     /// Entries of the pointer table.

@@ -3,20 +3,21 @@
 use alloc::vec::Vec;
 
 use super::fat::KeyForm;
+use super::leaf_build::LeafEntry;
 use super::{CORRUPT, ZapEntry, ZapValue};
 use crate::error::Error;
 use crate::layout::Fields;
 
-const LEAF_BLOCK: u64 = 0x8000_0000_0000_0000;
-const MAGIC: u32 = 0x02ab_1eaf;
-const HEADER_SIZE: usize = 48;
-const CHUNK_SIZE: usize = 24;
+pub(super) const LEAF_BLOCK: u64 = 0x8000_0000_0000_0000;
+pub(super) const MAGIC: u32 = 0x02ab_1eaf;
+pub(super) const HEADER_SIZE: usize = 48;
+pub(super) const CHUNK_SIZE: usize = 24;
 /// Bytes of name or value in one chunk.
-const ARRAY_BYTES: usize = 21;
-const CHUNK_ENTRY: u8 = 252;
-const CHUNK_ARRAY: u8 = 251;
+pub(super) const ARRAY_BYTES: usize = 21;
+pub(super) const CHUNK_ENTRY: u8 = 252;
+pub(super) const CHUNK_ARRAY: u8 = 251;
 /// End of a chain.
-const END: u16 = 0xffff;
+pub(super) const END: u16 = 0xffff;
 
 /// A leaf block that was checked.
 pub struct Leaf<'a> {
@@ -89,6 +90,35 @@ impl<'a> Leaf<'a> {
             chunk = entry.next;
         }
         Err(CORRUPT)
+    }
+
+    /// The bits that all hashes here start with, and how many they are.
+    pub fn prefix(&self) -> (u64, u32) {
+        (self.block.u64_at(16).unwrap_or(0), self.prefix_length)
+    }
+
+    /// All entries with what is needed to build the leaf anew.
+    pub fn leaf_entries(&self, name_integer_size: usize) -> Result<Vec<LeafEntry>, Error> {
+        let mut all = Vec::new();
+        for index in 0..self.chunks {
+            let Some(entry) = self.entry(index as u16) else {
+                continue;
+            };
+            let differentiator = self
+                .chunk(index as u16)
+                .and_then(|chunk| chunk.u32_at(12))
+                .ok_or(CORRUPT)?;
+            all.push(LeafEntry {
+                hash: entry.hash,
+                differentiator,
+                name: self
+                    .array(entry.name_chunk, entry.name_length * name_integer_size)
+                    .ok_or(CORRUPT)?,
+                name_length: entry.name_length as u16,
+                value: self.value(&entry)?,
+            });
+        }
+        Ok(all)
     }
 
     /// Adds all entries to `all`.

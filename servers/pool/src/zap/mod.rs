@@ -4,9 +4,12 @@
 //! [`Zap`] hides which it is.
 
 mod fat;
+mod fat_update;
 mod hash;
 mod leaf;
+mod leaf_build;
 mod micro;
+pub mod update;
 
 use alloc::string::String;
 use alloc::vec;

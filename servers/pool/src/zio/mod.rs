@@ -5,12 +5,16 @@
 
 mod gang;
 mod log_block;
+mod write;
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 pub use log_block::LogBlock;
+pub use write::{Embedding, WritePolicy};
+
+use write::WriteQueue;
 
 use crate::arc::{Arc, ArcStatistics, BlockKey, Buffer};
 use crate::blkptr::{BlockPointer, Dva, Gang};
@@ -20,6 +24,7 @@ use crate::compress::Compression;
 use crate::crypt::DatasetKey;
 use crate::dnode::ObjectType;
 use crate::error::{Bookmark, DeviceError, Error, Structure};
+use crate::metaslab::Allocator;
 use crate::vdev::{ReadFailure, ReadRequest, Vdev, VdevTree};
 
 /// The block layer of one open pool.
@@ -28,6 +33,8 @@ pub struct Zio {
     salt: Cell<Salt>,
     arc: RefCell<Arc>,
     repair: Cell<Access>,
+    allocator: RefCell<Allocator>,
+    queue: RefCell<WriteQueue>,
 }
 
 impl Zio {
@@ -38,6 +45,8 @@ impl Zio {
             salt: Cell::new([0; 32]),
             arc: RefCell::new(Arc::new(arc_limit)),
             repair: Cell::new(repair),
+            allocator: RefCell::default(),
+            queue: RefCell::default(),
         }
     }
 
@@ -49,6 +58,16 @@ impl Zio {
     /// Gives the pool's salt, which skein, edonr and blake3 need.
     pub fn set_salt(&self, salt: Salt) {
         self.salt.set(salt);
+    }
+
+    /// Gives the free space, which writing needs.
+    pub fn set_allocator(&self, allocator: Allocator) {
+        self.allocator.replace(allocator);
+    }
+
+    /// The free space.
+    pub fn allocator(&self) -> core::cell::RefMut<'_, Allocator> {
+        self.allocator.borrow_mut()
     }
 
     /// Counters of the cache.
@@ -116,6 +135,10 @@ impl Zio {
         bookmark: Bookmark,
     ) -> Result<Vec<u8>, Error> {
         pointer.validate()?;
+        if !self.queue.borrow().is_empty() {
+            // What is not in the cache may still wait here on its way to the devices.
+            self.send_queue().await?;
+        }
         let check = BlockCheck::of(pointer, self.salt.get())?;
         let mut repair_copies = Vec::new();
         for dva in pointer.dvas() {

@@ -1,16 +1,21 @@
 //! The ZPL: files, directories and links over the objects of a file system.
 
+mod create;
 mod dir;
 mod path;
 mod userspace;
+mod write;
 mod xattr;
 mod znode;
 
+pub use create::create;
 pub use dir::{DirectoryEntry, EntryKind};
 pub use userspace::{AccountingKind, SpaceUse};
+pub use write::{NewFile, Owner};
 pub use xattr::ExtendedAttribute;
 pub use znode::{FileType, Znode};
 
+use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -26,7 +31,7 @@ const VERSIONS: core::ops::RangeInclusive<u64> = 3..=5;
 
 /// An open file system.
 pub struct Zpl {
-    objset: Objset,
+    objset: Rc<Objset>,
     root: u64,
     version: u64,
     registry: Option<SaRegistry>,
@@ -39,7 +44,8 @@ impl Zpl {
     ///
     /// # Errors
     /// `Unsupported` when it is no file system or of an unknown version.
-    pub async fn open(objset: Objset) -> Result<Zpl, Error> {
+    pub async fn open(objset: impl Into<Rc<Objset>>) -> Result<Zpl, Error> {
+        let objset: Rc<Objset> = objset.into();
         match objset.kind() {
             ObjsetType::Filesystem => {}
             ObjsetType::Other(kind) => {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses its own part")]
 
 pub mod compare;
+pub mod zdb;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -1,14 +1,18 @@
 //! The command line: global options first, then a command with options of its own.
 
+use pool::block_device::Access;
+
 use crate::failure::Failure;
 
 /// What was asked for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Arguments {
     /// Paths of images or devices.
     pub devices: Vec<String>,
     /// Data sets with the key or passphrase that unlocks them.
     pub keys: Vec<(String, String)>,
+    /// `--read-only` forbids commands that change something.
+    pub access: Access,
     /// The command and its arguments.
     pub command: Vec<String>,
 }
@@ -16,7 +20,12 @@ pub struct Arguments {
 impl Arguments {
     /// Splits the global options from the command.
     pub fn parse(words: Vec<String>) -> Result<Arguments, Failure> {
-        let mut arguments = Arguments::default();
+        let mut arguments = Arguments {
+            devices: Vec::new(),
+            keys: Vec::new(),
+            access: Access::ReadWrite,
+            command: Vec::new(),
+        };
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
             let mut value = || {
@@ -33,8 +42,7 @@ impl Arguments {
                         .ok_or_else(|| Failure::Usage("--key takes DATASET=SECRET".into()))?;
                     arguments.keys.push((dataset.into(), secret.into()));
                 }
-                // Reading changes nothing in any case; commands that write will ask for the opposite.
-                "--read-only" => {}
+                "--read-only" => arguments.access = Access::ReadOnly,
                 option if option.starts_with('-') => {
                     return Err(Failure::Usage(format!("no option is called '{option}'")));
                 }

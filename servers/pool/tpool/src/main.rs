@@ -4,6 +4,7 @@
 //! imports the pool, does one thing and leaves. Logic is in the `pool` library; this is arguments and print.
 
 mod arguments;
+mod change;
 mod device;
 mod failure;
 mod files;
@@ -21,9 +22,11 @@ use pool::spa::{Candidate, ImportOptions, Spa, import, scan};
 
 const USAGE: &str = "usage: tpool --dev IMAGE [--dev IMAGE]... [--read-only] [--key DATASET=SECRET]... COMMAND
 
-  zpool import | list [-Hp] | status | get [-Hp] PROPERTY[,...]
+  zpool create [-o ashift=N] POOL [mirror|raidz[1-3]] DEVICE... | import | list [-Hp] | status | get [-Hp] PROPERTY[,...]
+  zfs create DATASET | snapshot DATASET@NAME
   zfs list [-Hpr] [-t TYPES] [-o COLUMNS] [NAME]... | get [-Hpr] [-o FIELDS] PROPERTY[,...]|all [NAME]...
   ls [-l] DATASET[:PATH] | tree DATASET[:PATH] | cat DATASET:PATH | cp DATASET:PATH FILE
+  cp FILE DATASET:PATH | mkdir DATASET:PATH | rm DATASET:PATH | rmdir DATASET:PATH
   manifest DATASET | volume size VOLUME | volume read VOLUME [OFFSET [LENGTH]]";
 
 /// Bytes of blocks that one run caches.
@@ -49,31 +52,49 @@ fn main() -> ExitCode {
 
 fn run(words: Vec<String>) -> Result<(), Failure> {
     let arguments = Arguments::parse(words)?;
-    let devices = device::open_all(&arguments.devices, Access::ReadOnly)?;
-    let pools = block_on(scan(devices));
-    let mut words = arguments.command.iter().map(String::as_str);
-    let (command, rest) = (words.next().unwrap_or_default(), words.collect::<Vec<_>>());
+    let words: Vec<&str> = arguments.command.iter().map(String::as_str).collect();
+    let (command, rest) = words
+        .split_first()
+        .map_or(("", &[][..]), |(command, rest)| (*command, rest));
+    if (command, rest.first()) == ("zpool", Some(&"create")) {
+        return change::create_pool(&arguments, &rest[1..]);
+    }
+    let changes = change::is_change(command, rest);
+    let access = if changes {
+        Access::ReadWrite
+    } else {
+        Access::ReadOnly
+    };
+    let pools = block_on(scan(device::open_all(&arguments.devices, access)?));
     if (command, rest.first()) == ("zpool", Some(&"import")) {
         return zpool::import(&pools);
     }
-    let spa = open(&pools)?;
+    let spa = open(&pools, access)?;
+    if changes {
+        if arguments.access == Access::ReadOnly {
+            return Err(Failure::Usage(format!(
+                "'{command}' changes the pool, which --read-only forbids"
+            )));
+        }
+        return change::run(&spa, command, rest);
+    }
     match command {
-        "zpool" => zpool::run(&spa, &rest),
-        "zfs" => zfs::run(&spa, &rest),
+        "zpool" => zpool::run(&spa, rest),
+        "zfs" => zfs::run(&spa, rest),
         "ls" | "tree" | "cat" | "cp" | "manifest" | "volume" => {
-            files::run(&spa, &arguments.keys, command, &rest)
+            files::run(&spa, &arguments.keys, command, rest)
         }
         "" => Err(Failure::Usage("a command is missing".into())),
         other => Err(Failure::Usage(format!("no command is called '{other}'"))),
     }
 }
 
-fn open(pools: &[Candidate]) -> Result<Spa, Failure> {
+fn open(pools: &[Candidate], access: Access) -> Result<Spa, Failure> {
     match pools {
         [] => Err(Failure::Told("no pool on these devices".into())),
         [pool] => {
             let options = ImportOptions {
-                access: Access::ReadOnly,
+                access,
                 arc_limit: ARC_LIMIT,
             };
             block_on(import(pool, options))

@@ -83,7 +83,7 @@ pub fn bytes(value: u64, numbers: Numbers) -> String {
     let unit = (value.ilog2() / 10).min(6);
     let letter = b"BKMGTPE"[unit as usize] as char;
     let base = 1u64 << (10 * unit);
-    if value % base == 0 {
+    if value.is_multiple_of(base) {
         return format!("{}{letter}", value / base);
     }
     let scaled = value as f64 / base as f64;

@@ -1,6 +1,8 @@
 //! System attributes: the attributes of a file, packed into its bonus and spill block by layouts that each file
 //! system registers for itself.
 
+pub mod pack;
+
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -79,8 +81,31 @@ impl SaRegistry {
         Ok(found)
     }
 
+    /// Where the attributes of a packed buffer are in it, by name.
+    pub fn places(
+        &self,
+        buffer: &[u8],
+    ) -> Result<BTreeMap<String, core::ops::Range<usize>>, Error> {
+        let mut places = BTreeMap::new();
+        self.visit(buffer, |name, place| {
+            places.insert(String::from(name), place);
+        })?;
+        Ok(places)
+    }
+
     /// Adds the attributes of one buffer.
     fn unpack(&self, buffer: &[u8], found: &mut SaAttributes) -> Result<(), Error> {
+        self.visit(buffer, |name, place| {
+            found.values.insert(name.into(), Vec::from(&buffer[place]));
+        })
+    }
+
+    /// Gives the name and place of each attribute of a buffer; the places are inside it.
+    fn visit(
+        &self,
+        buffer: &[u8],
+        mut each: impl FnMut(&str, core::ops::Range<usize>),
+    ) -> Result<(), Error> {
         let magic = buffer.u32_at(0).unwrap_or(0);
         if magic == 0 {
             return Ok(());
@@ -109,10 +134,8 @@ impl SaRegistry {
                 }
                 length => length,
             };
-            let value = buffer.bytes_at(at, length).ok_or(CORRUPT)?;
-            found
-                .values
-                .insert(attribute.name.clone(), Vec::from(value));
+            buffer.bytes_at(at, length).ok_or(CORRUPT)?;
+            each(&attribute.name, at..at + length);
             at = (at + length).next_multiple_of(8);
         }
         Ok(())

@@ -1,0 +1,75 @@
+//! Checking pools that the tests wrote with the real zdb, where it is installed.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use pool::block_device::{BlockDevice, MemoryDevice};
+
+/// Where Debian puts it, which is not on every path.
+const ZDB: &str = "/usr/sbin/zdb";
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A directory of device images that goes away with the test.
+struct Images(PathBuf);
+
+impl Images {
+    fn write(disks: &[Rc<MemoryDevice>]) -> Images {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("pool-zdb-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a directory for images");
+        for (index, disk) in disks.iter().enumerate() {
+            let mut bytes = vec![0; disk.length() as usize];
+            disk.peek(0, &mut bytes).expect("the whole device");
+            std::fs::write(path.join(format!("d{index}")), bytes).expect("an image");
+        }
+        Images(path)
+    }
+}
+
+impl Drop for Images {
+    fn drop(&mut self) {
+        // A directory that stays behind harms nothing.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs zdb over a pool; it must be content. Without zdb nothing is checked, and that is said.
+pub fn check(pool: &str, disks: &[Rc<MemoryDevice>]) {
+    if !std::path::Path::new(ZDB).exists() {
+        eprintln!("zdb is not installed: {pool} is not checked with it");
+        return;
+    }
+    let images = Images::write(disks);
+    // All blocks with their checksums and leaks, data sets, metaslabs, configuration and uberblock in one run.
+    let output = Command::new(ZDB)
+        .args(["-e", "-p"])
+        .arg(&images.0)
+        .args(["-bccdmmCu", pool])
+        .output()
+        .expect("zdb runs");
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let words = [
+        "leaked space",
+        "mismatch",
+        "Got error",
+        "ASSERT",
+        "unable to",
+    ];
+    let complaint = text
+        .lines()
+        .find(|line| words.iter().any(|word| line.contains(word)));
+    assert!(
+        output.status.success(),
+        "zdb {pool}: {}\n{text}",
+        output.status
+    );
+    assert_eq!(complaint, None, "zdb {pool}:\n{text}");
+    assert!(text.contains("No leaks"), "zdb {pool}:\n{text}");
+}

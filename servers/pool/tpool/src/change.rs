@@ -1,0 +1,251 @@
+//! Commands that change a pool. Each is one transaction group.
+
+use std::fs::File;
+use std::io::Read;
+use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use pool::block_device::{Access, BlockDevice};
+use pool::error::Error;
+use pool::future::block_on;
+use pool::spa::Spa;
+use pool::spa::create::{NewPool, NewVdev, create};
+use pool::zpl::{FileType, NewFile, Owner, Zpl};
+
+use crate::arguments::{Arguments, Options};
+use crate::device::FileDevice;
+use crate::failure::{About, Failure};
+
+/// Sector size of new pools, as log2, when none is asked for.
+const DEFAULT_ASHIFT: u32 = 12;
+/// Files are copied in pieces of this size; what is not yet written is in memory.
+const PIECE: usize = 8 << 20;
+
+/// Whether a command changes the pool.
+pub fn is_change(command: &str, words: &[&str]) -> bool {
+    match command {
+        "mkdir" | "rm" | "rmdir" => true,
+        "cp" => words.last().is_some_and(|target| target.contains(':')),
+        "zfs" => matches!(words.first(), Some(&"create" | &"snapshot")),
+        _ => false,
+    }
+}
+
+/// Runs such a command.
+pub fn run(spa: &Spa, command: &str, words: &[&str]) -> Result<(), Failure> {
+    let (now, mut random) = (now(), random()?);
+    match (command, words) {
+        ("zfs", ["create", name]) => {
+            block_on(spa.create_filesystem(name, now[0], &mut random)).about(name)
+        }
+        ("zfs", ["snapshot", names @ ..]) if !names.is_empty() => names
+            .iter()
+            .try_for_each(|name| block_on(spa.snapshot(name, now[0], &mut random)).about(name)),
+        ("cp", [source, target]) => copy_in(spa, source, target, &mut random),
+        ("mkdir", [place]) => {
+            let at = Parent::open(spa, place)?;
+            let new = new_file(FileType::Directory, 0o755, now, random());
+            block_on(
+                at.zpl
+                    .create(at.directory, at.name.as_bytes(), &new, spa.open_txg(), &[]),
+            )
+            .about(place)?;
+            block_on(spa.sync(now[0])).about(place)
+        }
+        ("rm", [place]) => {
+            let at = Parent::open(spa, place)?;
+            block_on(at.zpl.unlink(at.directory, at.name.as_bytes(), now)).about(place)?;
+            block_on(spa.sync(now[0])).about(place)
+        }
+        ("rmdir", [place]) => {
+            let at = Parent::open(spa, place)?;
+            block_on(at.zpl.rmdir(at.directory, at.name.as_bytes(), now)).about(place)?;
+            block_on(spa.sync(now[0])).about(place)
+        }
+        _ => Err(Failure::Usage(format!(
+            "'{command}' does not take these arguments"
+        ))),
+    }
+}
+
+/// `zpool create`.
+pub fn create_pool(arguments: &Arguments, words: &[&str]) -> Result<(), Failure> {
+    let options = Options::parse(words, "f", "o")?;
+    let ashift = match options.value('o') {
+        None => DEFAULT_ASHIFT,
+        Some(setting) => setting
+            .strip_prefix("ashift=")
+            .and_then(|number| number.parse().ok())
+            .ok_or_else(|| Failure::Usage(format!("zpool create cannot set '{setting}'")))?,
+    };
+    let (name, words) = options
+        .rest
+        .split_first()
+        .ok_or_else(|| Failure::Usage("zpool create needs a name".into()))?;
+    let vdevs = vdevs(arguments, words)?;
+    let new = NewPool {
+        name: (*name).into(),
+        vdevs,
+        ashift,
+        now: now()[0],
+        arc_limit: crate::ARC_LIMIT,
+    };
+    block_on(create(new, &mut random()?)).about(name).map(drop)
+}
+
+/// Top-level vdevs from `[mirror|raidzN] DEVICE...`, again and again.
+fn vdevs(arguments: &Arguments, words: &[&str]) -> Result<Vec<NewVdev>, Failure> {
+    let mut tops = Vec::new();
+    let mut words = words.iter().peekable();
+    while let Some(word) = words.next() {
+        let parity = match *word {
+            "mirror" => 0,
+            "raidz" | "raidz1" => 1,
+            "raidz2" => 2,
+            "raidz3" => 3,
+            path => {
+                tops.push(leaf(arguments, path)?);
+                continue;
+            }
+        };
+        let mut children = Vec::new();
+        while let Some(path) =
+            words.next_if(|word| **word != "mirror" && !word.starts_with("raidz"))
+        {
+            children.push(leaf(arguments, path)?);
+        }
+        if children.len() < parity + 2 {
+            return Err(Failure::Usage(format!("{word} needs more devices")));
+        }
+        tops.push(if parity == 0 {
+            NewVdev::Mirror(children)
+        } else {
+            NewVdev::Raidz(parity, children)
+        });
+    }
+    Ok(tops)
+}
+
+fn leaf(arguments: &Arguments, path: &str) -> Result<NewVdev, Failure> {
+    if !arguments.devices.iter().any(|device| device == path) {
+        return Err(Failure::Usage(format!(
+            "'{path}' is not one of the --dev devices"
+        )));
+    }
+    let device = FileDevice::open(path, Access::ReadWrite)
+        .map_err(|error| Failure::Host(path.into(), error))?;
+    Ok(NewVdev::Disk(
+        path.into(),
+        Rc::new(device) as Rc<dyn BlockDevice>,
+    ))
+}
+
+/// The directory of a path that is to be made or removed, and the name in it.
+struct Parent {
+    zpl: Zpl,
+    directory: u64,
+    name: String,
+}
+
+impl Parent {
+    /// Opens `DATASET:PATH`.
+    fn open(spa: &Spa, place: &str) -> Result<Parent, Failure> {
+        let (dataset, path) = place
+            .split_once(':')
+            .ok_or(Failure::Usage("a path is DATASET:PATH".into()))?;
+        let path = path.trim_matches('/');
+        let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let zpl =
+            block_on(async { Zpl::open(spa.open_head(dataset).await?).await }).about(dataset)?;
+        let directory = block_on(zpl.resolve(directory.as_bytes())).about(place)?;
+        Ok(Parent {
+            zpl,
+            directory,
+            name: name.into(),
+        })
+    }
+}
+
+fn copy_in(
+    spa: &Spa,
+    source: &str,
+    target: &str,
+    random: &mut dyn FnMut() -> u64,
+) -> Result<(), Failure> {
+    let host = |error| Failure::Host(source.into(), error);
+    let mut file = File::open(source).map_err(host)?;
+    let at = Parent::open(spa, target)?;
+    let now = now();
+    let name = at.name.as_bytes();
+    match block_on(at.zpl.unlink(at.directory, name, now)) {
+        Ok(()) | Err(Error::NotFound) => {}
+        Err(error) => return Err(Failure::Pool(target.into(), error)),
+    }
+    let new = new_file(FileType::Regular, 0o644, now, random());
+    let object =
+        block_on(at.zpl.create(at.directory, name, &new, spa.open_txg(), &[])).about(target)?;
+    let mut piece = vec![0; PIECE];
+    let mut offset = 0;
+    loop {
+        let count = read_full(&mut file, &mut piece).map_err(host)?;
+        if count == 0 {
+            return block_on(spa.sync(now[0])).about(target);
+        }
+        block_on(at.zpl.write(object, offset, &piece[..count], now)).about(target)?;
+        offset += count as u64;
+        block_on(spa.sync(now[0])).about(target)?;
+    }
+}
+
+/// Fills the buffer unless the file ends.
+fn read_full(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read(&mut buffer[done..])? {
+            0 => break,
+            count => done += count,
+        }
+    }
+    Ok(done)
+}
+
+fn new_file(file_type: FileType, mode: u64, now: [u64; 2], salt: u64) -> NewFile {
+    NewFile {
+        file_type,
+        mode,
+        owner: Owner { uid: 0, gid: 0 },
+        now,
+        salt,
+    }
+}
+
+fn now() -> [u64; 2] {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    [since.as_secs(), u64::from(since.subsec_nanos())]
+}
+
+/// Random numbers of the host.
+fn random() -> Result<impl FnMut() -> u64, Failure> {
+    const SOURCE: &str = "/dev/urandom";
+    let host = |error| Failure::Host(SOURCE.into(), error);
+    let mut seed = [0; 16];
+    File::open(SOURCE)
+        .and_then(|mut file| file.read_exact(&mut seed))
+        .map_err(host)?;
+    let (mut key, mut counter) = (u128::from_le_bytes(seed), 0u64);
+    // Guids and salts must differ, not be secret: hashing a seed and a counter is enough.
+    Ok(move || {
+        use sha2::{Digest, Sha256};
+        counter += 1;
+        let digest = Sha256::new()
+            .chain_update(key.to_le_bytes())
+            .chain_update(counter.to_le_bytes())
+            .finalize();
+        key = key.rotate_left(1);
+        digest
+            .first_chunk()
+            .map_or(counter, |bytes| u64::from_le_bytes(*bytes))
+    })
+}
