@@ -84,7 +84,7 @@ mod tests {
         } else {
             ticks << shift
         };
-        (u128::from(shifted) * u128::from(multiplier) >> 32) as u64
+        ((u128::from(shifted) * u128::from(multiplier)) >> 32) as u64
     }
 
     proptest! {

@@ -230,6 +230,10 @@ impl PciBus {
     ///
     /// # Errors
     /// The function itself.
+    #[expect(
+        clippy::result_large_err,
+        reason = "what found no place is given back whole, once, when a machine is built"
+    )]
     pub fn insert(&mut self, slot: usize, function: ConfigSpace) -> Result<(), ConfigSpace> {
         match self.slots.get_mut(slot) {
             Some(place @ None) => {

@@ -434,9 +434,7 @@ mod tests {
     #[test]
     fn automatic_end_leaves_nothing_in_service() {
         let mut pair = PicPair::default();
-        for value in [0x11] {
-            pair.write(PicPort::FirstCommand, value);
-        }
+        pair.write(PicPort::FirstCommand, 0x11);
         for value in [0x08, 0x04, 0x03, 0x00] {
             pair.write(PicPort::FirstData, value);
         }

@@ -241,7 +241,8 @@ impl Channel {
 }
 
 fn to_bcd(value: u16) -> u16 {
-    value / 1000 % 10 << 12 | value / 100 % 10 << 8 | value / 10 % 10 << 4 | value % 10
+    let digit = |unit: u16| value / unit % 10;
+    (digit(1000) << 12) | (digit(100) << 8) | (digit(10) << 4) | digit(1)
 }
 
 fn from_bcd(value: u16) -> u32 {
@@ -326,7 +327,7 @@ impl Pit {
     /// Reads port 0x61.
     #[must_use]
     pub fn read_system_control(&self, now: Ticks) -> u8 {
-        let refresh = self.ratio.count(now) / REFRESH_TOGGLE_COUNTS & 1;
+        let refresh = (self.ratio.count(now) / REFRESH_TOGGLE_COUNTS) & 1;
         let mut value = self.control | (refresh as u8) << 4;
         if self.channels[2].gate {
             value |= 0x01;

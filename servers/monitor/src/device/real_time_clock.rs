@@ -260,7 +260,7 @@ impl RealTimeClock {
             };
         }
         if format & B_BINARY == 0 {
-            value = value / 10 << 4 | value % 10;
+            value = ((value / 10) << 4) | (value % 10);
         }
         value | afternoon
     }
