@@ -335,9 +335,7 @@ mod tests {
     #[test]
     fn a_line_reaches_the_boot_cpu_through_the_8259_pair_after_reset() {
         let mut interrupts = machine(2);
-        for value in [0x11] {
-            interrupts.pic().write(PicPort::FirstCommand, value);
-        }
+        interrupts.pic().write(PicPort::FirstCommand, 0x11);
         for value in [0x30, 4, 1, 0] {
             interrupts.pic().write(PicPort::FirstData, value);
         }
