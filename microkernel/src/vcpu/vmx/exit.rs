@@ -76,6 +76,7 @@ pub fn decode(v: Vmx, entered: Entered) -> Cause {
         return refused_state(v, entered, reason);
     }
     v.0.trust.set(Trust::Proven);
+    v.0.vmx.is_launched.set(true);
     let vectoring = v.field(ro::IDT_VECTORING_INFO);
     keep_interrupted_event(v, vectoring);
     match reason {

@@ -114,9 +114,13 @@ handler_software:
     outb %al, $0x85
     iretw
 
+# Spins with interrupts off. They are switched on and off without a gap, because Bochs looks only
+# at a change whether the host's interrupts come through.
 .global real_spin
 real_spin:
     incl 0x3000
+    sti
+    cli
     jmp real_spin
 
 # From reset to 64-bit code, with a stop in each mode.
@@ -293,6 +297,8 @@ read_twice:
 .global spin
 spin:
     lock incq (%rdi)
+    sti
+    cli
     jmp spin
 
 .global count_cpuids
