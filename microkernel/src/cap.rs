@@ -453,6 +453,19 @@ impl RawCap {
         tag::ROOT | (space as u64) << 11
     }
 
+    /// Radix and guard, if this is a CNode that resolves exactly 64 bits.
+    #[inline(always)]
+    #[must_use]
+    pub const fn direct_cnode(self) -> Option<(u8, u64)> {
+        let [w0, w1] = self.0;
+        // Both are below 64, and the radix is not 0: their sum is 64 if its low bits are 0.
+        let bits = (w0 >> 6).wrapping_add(w1);
+        if w0 & TAG_MASK != tag::CNODE || bits & 0x3f != 0 {
+            return None;
+        }
+        Some((field(w0, 6, 6) as u8, w1 >> 6))
+    }
+
     /// The value that these bits stand for.
     #[must_use]
     pub fn unpack(self) -> Cap {

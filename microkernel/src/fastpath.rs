@@ -75,7 +75,7 @@ impl Kernel {
         if info & SHAPE_MASK > REGISTER_WORDS {
             return None;
         }
-        let raw = lookup::lookup_slot(tcb, address).ok()?.raw();
+        let raw = lookup::direct_slot(tcb, address)?.raw();
         if raw.tag() != tag::ENDPOINT || !is_callable(raw.rights()) {
             return None;
         }
@@ -126,8 +126,8 @@ impl Kernel {
         if info & SHAPE_MASK > REGISTER_WORDS || !has_quiet_notification(tcb) {
             return None;
         }
-        let raw = lookup::lookup_slot(tcb, address).ok()?.raw();
-        let reply_raw = lookup::lookup_slot(tcb, reply_address).ok()?.raw();
+        let raw = lookup::direct_slot(tcb, address)?.raw();
+        let reply_raw = lookup::direct_slot(tcb, reply_address)?.raw();
         if raw.tag() != tag::ENDPOINT
             || !raw.rights().contains(Rights::READ)
             || reply_raw.tag() != tag::REPLY

@@ -195,7 +195,7 @@ impl Kernel {
     #[inline(always)]
     #[must_use]
     pub fn node(&self) -> &Node {
-        &self.nodes[arch::node_id() % MAX_NODES]
+        arch::this_node(self)
     }
 
     /// The thread that entered the kernel on this CPU.

@@ -6,7 +6,7 @@
 
 use core::mem::offset_of;
 
-use crate::cap::{CNodeCap, Cap};
+use crate::cap::{CNodeCap, Cap, RawCap};
 use crate::fault::{LookupFailure, SyscallError};
 use crate::object::{Slot, Tcb, TcbSlot};
 use crate::store::{IpcBuffer, Ref};
@@ -105,6 +105,23 @@ pub fn lookup_slot(tcb: Ref<Tcb>, address: u64) -> Result<Ref<Slot>, LookupFailu
     Ok(resolve(root, address, WORD_BITS)?.slot)
 }
 
+/// As [`lookup_slot`], for the usual space that is one CNode and resolves all bits of an address at
+/// once. `None`: it takes more, or `address` does not resolve.
+#[inline(always)]
+#[must_use]
+pub fn direct_slot(tcb: Ref<Tcb>, address: u64) -> Option<Ref<Slot>> {
+    resolve_directly(tcb.slot(TcbSlot::CSpace).raw(), address)
+}
+
+#[inline(always)]
+fn resolve_directly(root: RawCap, address: u64) -> Option<Ref<Slot>> {
+    let (radix, guard) = root.direct_cnode()?;
+    (address >> radix == guard).then(|| {
+        let slots: Ref<Slot> = Ref::from_address(root.address());
+        slots.element((address & low_mask(radix)) as usize)
+    })
+}
+
 /// The capability that `address` names in the capability space of `tcb`; an empty slot is `Null`.
 ///
 /// # Errors
@@ -186,6 +203,21 @@ mod tests {
                 bits_left: 0
             })
         );
+    }
+
+    #[test]
+    fn the_direct_way_finds_what_the_ordinary_way_finds_or_nothing() {
+        for (guard, guard_size) in [(0, 60), (0x123, 60), (0, 0), (0, 59), (1, 4), (0, 63)] {
+            let root = node(guard, guard_size);
+            for address in [0, 5, 15, 16, 0x1230, 0x1235, 0x1240, 1 << 60, u64::MAX] {
+                let ordinary = resolve(root, address, WORD_BITS);
+                match resolve_directly(Cap::CNode(root).pack(), address) {
+                    Some(slot) => assert_eq!(ordinary.map(|found| found.slot), Ok(slot)),
+                    None => assert!(guard_size != 60 || ordinary.is_err(), "{address:#x}"),
+                }
+            }
+        }
+        assert_eq!(resolve_directly(Cap::Domain.pack(), 0), None);
     }
 
     #[test]

@@ -106,7 +106,9 @@ impl<T: Object> Ref<T> {
     #[inline(always)]
     #[must_use]
     pub fn element(self, index: usize) -> Self {
-        Self::from_address(self.address() + index * size_of::<T>())
+        let address = self.address().wrapping_add(index * size_of::<T>());
+        // SAFETY: the element is an object of the same array, and address 0 is no object's.
+        Self(unsafe { NonZeroUsize::new_unchecked(address) }, PhantomData)
     }
 }
 

@@ -5,6 +5,8 @@ use core::cell::Cell;
 
 use super::{IoApicRoute, IrqMask, PortWidth};
 use crate::boot::Virtualisation;
+use crate::config::MAX_NODES;
+use crate::kernel::{Kernel, Node};
 use crate::object::Tcb;
 use crate::store::{Ref, Table};
 use crate::vcpu::Vcpu;
@@ -64,6 +66,12 @@ fn machine<R>(f: impl FnOnce(&Machine) -> R) -> R {
 #[must_use]
 pub fn node_id() -> usize {
     machine(|m| m.node.get())
+}
+
+/// The state of the CPU that runs this, which is part of `kernel`.
+#[must_use]
+pub fn this_node(kernel: &Kernel) -> &Node {
+    &kernel.nodes[node_id() % MAX_NODES]
 }
 
 /// The time-stamp counter: the unit of all ticks.

@@ -9,6 +9,7 @@ use core::cell::{Cell, UnsafeCell};
 use core::sync::atomic::{AtomicBool, AtomicU32};
 
 use crate::config::MAX_NODES;
+use crate::kernel::{Kernel, Node};
 use crate::store::Ref;
 use crate::vcpu::Vcpu;
 
@@ -120,7 +121,7 @@ pub struct Cpu {
     /// Number of the CPU.
     pub index: Cell<usize>,
     /// Its part of the kernel's state.
-    node: Cell<*const crate::kernel::Node>,
+    node: Cell<*const Node>,
     /// Its local APIC's identifier.
     pub apic_id: Cell<u32>,
     /// It runs and answers others.
@@ -187,13 +188,6 @@ impl Cpu {
         self.node.set(&super::global::kernel().nodes[index]);
         self.stack_top.set(stack_top);
     }
-
-    /// The state of this CPU, for the holder of the big lock.
-    #[inline(always)]
-    pub fn node(&self) -> &'static crate::kernel::Node {
-        // SAFETY: `claim` set it to a static before the CPU's first kernel entry.
-        unsafe { &*self.node.get() }
-    }
 }
 
 /// The area of the CPU that runs this.
@@ -219,4 +213,13 @@ pub fn node_id() -> usize {
             options(pure, nomem, nostack, preserves_flags));
     }
     index
+}
+
+/// The state of the CPU that runs this, which is part of `kernel`.
+#[inline(always)]
+#[must_use]
+pub fn this_node(_kernel: &Kernel) -> &Node {
+    // SAFETY: there is one kernel, and `claim` set the field to its node before this CPU's first
+    // kernel entry.
+    unsafe { &*this_cpu().node.get() }
 }

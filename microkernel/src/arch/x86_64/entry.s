@@ -43,7 +43,13 @@ syscall_entry:
     mov [rsp + {R15}], r15
     mov rcx, rsp                    # fourth argument: the TCB
     mov rsp, gs:[{CPU_STACK_TOP}]
+    cmp rdx, {CALL_NUMBER}
+    je 1f
+    cmp rdx, {REPLY_RECV_NUMBER}
+    je 2f
     call {SYSCALL}
+1:  call {CALL}
+2:  call {REPLY_RECV}
 
 # Back to user mode, in the thread whose TCB is in RAX. `sysret` loads RIP from RCX and RFLAGS
 # from R11. It must not be given an address of the upper half: a non-canonical one would fault in

@@ -38,7 +38,7 @@ mod vmx;
 pub use apic::interrupt_pending;
 pub use clock::{now, set_deadline};
 pub use console::debug_put_char;
-pub use cpu::node_id;
+pub use cpu::{node_id, this_node};
 pub use features::thread_xcr0;
 pub use guest::{can_run_guests, forget_vcpu, virtualisation};
 pub use io_apic::{ioapic_pins, release_irq, route_ioapic, set_irq_mask};

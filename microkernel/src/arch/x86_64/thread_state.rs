@@ -24,12 +24,20 @@ use super::remote;
 
 /// Whose extended state is in a CPU's registers.
 pub struct FpuUse {
-    /// The thread that may be changing the registers: memory is behind them.
-    live: Cell<Option<Ref<Tcb>>>,
-    /// The thread whose state in memory the registers equal, or are ahead of if it is `live`.
+    /// The thread whose state it is.
     owner: Cell<Option<Ref<Tcb>>>,
-    /// CR0.TS is set: any use is an exception.
-    trapped: Cell<bool>,
+    phase: Cell<Phase>,
+}
+
+/// What the CPU may do with the registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nobody uses them; they equal the owner's memory.
+    Unused,
+    /// The owner runs and may be changing them: its memory is behind.
+    Live,
+    /// As `Unused`, and any use is an exception (CR0.TS): a thread without extended state runs.
+    Withheld,
 }
 
 /// The segment bases that a CPU has loaded.
@@ -45,10 +53,14 @@ pub struct Bases {
 impl FpuUse {
     pub const fn new() -> Self {
         Self {
-            live: Cell::new(None),
             owner: Cell::new(None),
-            trapped: Cell::new(false),
+            phase: Cell::new(Phase::Unused),
         }
+    }
+
+    /// The thread whose memory is behind the registers.
+    fn live(&self) -> Option<Ref<Tcb>> {
+        self.owner.get().filter(|_| self.phase.get() == Phase::Live)
     }
 }
 
@@ -78,41 +90,59 @@ impl Bases {
 #[inline(always)]
 pub fn switch_thread_state(_from: Option<Ref<Tcb>>, to: Ref<Tcb>) {
     let cpu = this_cpu();
-    if cpu.fpu.live.get() != Some(to) {
-        switch_fpu(cpu, to);
-    }
+    switch_fpu(&cpu.fpu, to);
     switch_bases(&cpu.bases, to);
 }
 
 #[inline(always)]
-fn switch_fpu(cpu: &Cpu, to: Ref<Tcb>) {
-    if let Some(from) = cpu.fpu.live.get() {
-        save_area(from);
+fn is_withheld_from(tcb: Ref<Tcb>) -> bool {
+    tcb.flags.get().0 & TcbFlags::FPU_DISABLED != 0
+}
+
+#[inline(always)]
+fn switch_fpu(fpu: &FpuUse, to: Ref<Tcb>) {
+    match (fpu.phase.get(), fpu.owner.get()) {
+        (Phase::Live, Some(owner)) => {
+            if owner == to {
+                return;
+            }
+            save_area(owner);
+            if is_withheld_from(to) {
+                fpu.phase.set(Phase::Unused);
+                return begin_use(fpu, to);
+            }
+            restore_area(to);
+            fpu.owner.set(Some(to));
+        }
+        (Phase::Withheld, _) if is_withheld_from(to) => {}
+        _ => begin_use(fpu, to),
     }
-    if to.flags.get().0 & TcbFlags::FPU_DISABLED != 0 {
-        return withhold_fpu(cpu, to);
+}
+
+/// Gives the registers, which nobody uses, to `to`, or withholds them from it. An idle thread
+/// uses none anyway.
+#[inline(never)]
+fn begin_use(fpu: &FpuUse, to: Ref<Tcb>) {
+    if to.state.get() == ThreadState::Idle {
+        return;
     }
-    if cpu.fpu.trapped.get() {
-        release_fpu(cpu);
+    if is_withheld_from(to) {
+        if fpu.phase.replace(Phase::Withheld) != Phase::Withheld {
+            // SAFETY: TS only makes extended instructions fault; the kernel uses none.
+            unsafe { cr0_write(cr0() | Cr0::CR0_TASK_SWITCHED) };
+        }
+        return;
     }
-    if cpu.fpu.owner.get() != Some(to) {
+    release(fpu);
+    if fpu.owner.get() != Some(to) {
         restore_area(to);
-        cpu.fpu.owner.set(Some(to));
+        fpu.owner.set(Some(to));
     }
-    cpu.fpu.live.set(Some(to));
+    fpu.phase.set(Phase::Live);
 }
 
-/// Makes any use of extended state an exception. An idle thread uses none anyway.
-fn withhold_fpu(cpu: &Cpu, to: Ref<Tcb>) {
-    cpu.fpu.live.set(None);
-    if to.state.get() != ThreadState::Idle && !cpu.fpu.trapped.replace(true) {
-        // SAFETY: TS only makes extended instructions fault; the kernel uses none.
-        unsafe { cr0_write(cr0() | Cr0::CR0_TASK_SWITCHED) };
-    }
-}
-
-fn release_fpu(cpu: &Cpu) {
-    if cpu.fpu.trapped.replace(false) {
+fn release(fpu: &FpuUse) {
+    if fpu.phase.replace(Phase::Unused) == Phase::Withheld {
         // SAFETY: clears TS and nothing else.
         unsafe { asm!("clts", options(nomem, nostack, preserves_flags)) };
     }
@@ -120,10 +150,10 @@ fn release_fpu(cpu: &Cpu) {
 
 /// Brings the memory of the thread that runs on this CPU up to date. Called on that CPU, with the
 /// lock or while another CPU, which has it, waits for the answer.
-#[inline(always)]
 pub fn save(cpu: &Cpu) {
-    if let Some(tcb) = cpu.fpu.live.take() {
+    if let Some(tcb) = cpu.fpu.live() {
         save_area(tcb);
+        cpu.fpu.phase.set(Phase::Unused);
     }
 }
 
@@ -200,7 +230,7 @@ fn canonical(address: u64) -> u64 {
 pub fn flush_thread_state(tcb: Ref<Tcb>) {
     let me = this_cpu();
     for cpu in &CPUS {
-        if cpu.fpu.live.get() == Some(tcb) {
+        if cpu.fpu.live() == Some(tcb) {
             if core::ptr::eq(cpu, me) {
                 save(cpu);
             } else {
@@ -223,7 +253,7 @@ pub fn initialise_thread_state(tcb: Ref<Tcb>) {
 #[inline(always)]
 pub fn lend_fpu(cpu: &Cpu) {
     save(cpu);
-    release_fpu(cpu);
+    release(&cpu.fpu);
     cpu.fpu.owner.set(None);
 }
 

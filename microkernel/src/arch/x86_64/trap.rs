@@ -10,8 +10,8 @@ use core::num::NonZeroUsize;
 
 use sel4_sys::Syscall;
 
-use crate::kernel::{Kernel, Node};
-use crate::object::{Registers, Tcb, TcbFlags, TcbSlot, ThreadState};
+use crate::kernel::Kernel;
+use crate::object::{Registers, Tcb, TcbSlot, ThreadState};
 use crate::store::Ref;
 use crate::time::Entry;
 
@@ -86,6 +86,10 @@ global_asm!(
     FIXED_FLAGS = const FIXED_FLAGS,
     FIRST_INTERRUPT = const vector::FIRST_INTERRUPT,
     SYSCALL = sym handle_syscall,
+    CALL = sym handle_call,
+    CALL_NUMBER = const Syscall::Call as i64,
+    REPLY_RECV = sym handle_reply_receive,
+    REPLY_RECV_NUMBER = const Syscall::ReplyRecv as i64,
     TRAP = sym handle_trap,
     FATAL = sym panic::fatal,
 );
@@ -95,20 +99,42 @@ unsafe extern "C" {
     fn exit_to_user();
 }
 
-/// A `syscall`: the words in RDI, RSI and RDX, and the address of the current TCB. It does not
-/// return, so that it has no registers to save for a caller.
-extern "C" fn handle_syscall(address: u64, info: u64, number: u64, tcb: NonZeroUsize) -> ! {
+/// A `syscall` that is no message: the words in RDI, RSI and RDX, and the address of the current
+/// TCB. Like the two below it does not return, so that it has no registers to save for a caller.
+extern "C" fn handle_syscall(_address: u64, _info: u64, number: u64, _tcb: NonZeroUsize) -> ! {
+    let cpu = this_cpu();
+    lock::acquire(cpu);
+    handle_slow_syscall(cpu, kernel(), number)
+}
+
+/// Call, which has a short way; on its own, so that the compiler has registers for all of it.
+extern "C" fn handle_call(address: u64, info: u64, _number: u64, tcb: NonZeroUsize) -> ! {
+    handle_message(Syscall::Call, address, info, tcb)
+}
+
+/// ReplyRecv, likewise.
+extern "C" fn handle_reply_receive(address: u64, info: u64, _number: u64, tcb: NonZeroUsize) -> ! {
+    handle_message(Syscall::ReplyRecv, address, info, tcb)
+}
+
+#[inline(always)]
+fn handle_message(syscall: Syscall, address: u64, info: u64, tcb: NonZeroUsize) -> ! {
     let cpu = this_cpu();
     let acquired = lock::acquire(cpu);
     let kernel = kernel();
     // After a wait, the thread may be another CPU's by now.
     if acquired == Acquired::AtOnce
-        && let Some(next) = fast_syscall(kernel, cpu.node(), tcb, address, info, number)
+        && let Some(next) = kernel.fast_syscall(
+            Ref::from_address(tcb.get()),
+            syscall.number(),
+            address,
+            info,
+        )
     {
         lock::release();
         exit(next.address());
     }
-    handle_slow_syscall(cpu, kernel, number)
+    handle_slow_syscall(cpu, kernel, syscall.number())
 }
 
 /// Goes to user mode in the thread whose TCB is at `tcb`.
@@ -117,32 +143,6 @@ fn exit(tcb: usize) -> ! {
     // SAFETY: the stub takes the TCB in RAX and never returns; the stack is not needed any more.
     unsafe {
         asm!("jmp {}", sym exit_to_user, in("rax") tcb, options(noreturn));
-    }
-}
-
-/// The two system calls that messages are made of, where nothing unusual stands in the way.
-#[inline(always)]
-fn fast_syscall(
-    kernel: &Kernel,
-    node: &Node,
-    tcb: NonZeroUsize,
-    address: u64,
-    info: u64,
-    number: u64,
-) -> Option<Ref<Tcb>> {
-    let tcb: Ref<Tcb> = Ref::from_address(tcb.get());
-    const CALL: u64 = Syscall::Call as u64;
-    const REPLY_RECV: u64 = Syscall::ReplyRecv as u64;
-    if tcb.flags.get().0 & TcbFlags::FOREIGN_SYSCALLS != 0 {
-        return None;
-    }
-    match number {
-        CALL => kernel.fast_call(node, tcb, address, info),
-        REPLY_RECV => {
-            let reply_address = tcb.registers.r12.get();
-            kernel.fast_reply_receive(node, tcb, address, reply_address, info)
-        }
-        _ => None,
     }
 }
 
