@@ -159,7 +159,11 @@ pub fn run(cpu: &Cpu, vcpu: Ref<Vcpu>, root: u64, tag: TagUse) -> Entered {
     store_registers(vcpu);
     descriptors::restore_limit(cpu);
     vcpu.registers[RSP].set(v.field(x86::vmx::vmcs::guest::RSP));
-    if failed == 0 { Entered::Exited } else { Entered::Failed }
+    if failed == 0 {
+        Entered::Exited
+    } else {
+        Entered::Failed
+    }
 }
 
 /// Host state that changes with the thread.
