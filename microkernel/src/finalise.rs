@@ -12,6 +12,7 @@
 //! `derivation` keeps the list; what it means for a thread or an address space to end is in the
 //! modules of those objects, called from here.
 
+use crate::arch;
 use crate::cap::{CNodeCap, Cap, ZombieCap, ZombieKind};
 use crate::derivation;
 use crate::fault::Preempted;
@@ -151,7 +152,12 @@ fn reduce_zombie(kernel: &Kernel, slot: Ref<Slot>, zombie: ZombieCap) -> Result<
 }
 
 fn empty(kernel: &Kernel, slot: Ref<Slot>, released: Released) {
+    let is_port = matches!(slot.cap(), Cap::IoPort { .. });
     derivation::remove(slot);
+    if is_port {
+        // It may have been a VCPU's, whose guest must not use the ports a moment longer.
+        arch::note_removed_port();
+    }
     match released {
         Released::Nothing => {}
         Released::Irq(irq) => kernel.set_irq_state(irq, IrqState::Inactive),

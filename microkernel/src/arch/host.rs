@@ -35,6 +35,8 @@ pub struct Machine {
     pub irq_mask: Cell<Option<(u8, bool)>>,
     /// Last port written: (port, value).
     pub port: Cell<Option<(u16, u32)>>,
+    /// Port capabilities removed, plus one.
+    pub removed_ports: Cell<u64>,
     /// What runs guests.
     pub virtualisation: Cell<Virtualisation>,
     /// The VCPU whose VMCS is this CPU's.
@@ -52,6 +54,7 @@ impl Machine {
             kicked: Cell::new(0),
             irq_mask: Cell::new(None),
             port: Cell::new(None),
+            removed_ports: Cell::new(1),
             virtualisation: Cell::new(Virtualisation::Svm),
             vmcs: Cell::new(None),
         }
@@ -202,6 +205,17 @@ pub fn guest_paging() -> crate::vspace::GuestPaging {
 #[must_use]
 pub fn execute_never() -> u64 {
     crate::vspace::entry::EXECUTE_NEVER
+}
+
+/// Port capabilities that were removed since boot, plus one.
+#[must_use]
+pub fn removed_ports() -> u64 {
+    machine(|m| m.removed_ports.get())
+}
+
+/// A port capability was removed: guests that may have used it are stopped and find out.
+pub fn note_removed_port() {
+    machine(|m| m.removed_ports.set(m.removed_ports.get() + 1));
 }
 
 /// Whether guests can run here.

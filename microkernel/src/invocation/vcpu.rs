@@ -133,6 +133,7 @@ fn enable_ports(vcpu: Ref<Vcpu>, arguments: &Arguments) -> Outcome {
         .find(|slot| slot.is_empty());
     let slot: Ref<Slot> = free.ok_or(SyscallError::DeleteFirst)?;
     derivation::insert(Cap::IoPort { first, last }, source, slot);
+    vcpu.gain_port();
     Ok(Answer::empty())
 }
 

@@ -18,7 +18,7 @@ use sel4_sys::{Event, MessageInfo, VcpuField};
 
 use crate::arch;
 use crate::boot::Virtualisation;
-use crate::cap::{Cap, MapSpace, RawCap};
+use crate::cap::{Cap, MapSpace};
 use crate::finalise;
 use crate::kernel::Kernel;
 use crate::object::{BufferUse, FpuArea, Slot, Tcb, ThreadState};
@@ -91,8 +91,8 @@ pub struct Vcpu {
     pub ports: [Slot; PORT_SLOTS],
     /// Extended state of the guest while it does not run.
     pub fpu: FpuArea,
-    /// What `ports` held when the permission map was made.
-    ports_applied: [Cell<RawCap>; PORT_SLOTS],
+    /// The count of removed port capabilities when the permission map was made; 0 = make it anew.
+    ports_seen: Cell<u64>,
     /// The thread that runs it.
     pub tcb: Cell<Option<Ref<Tcb>>>,
     /// RAX RCX RDX RBX RSP RBP RSI RDI R8..R15; those that the control block holds are valid only
@@ -180,19 +180,24 @@ impl Ref<Vcpu> {
         current.then_some(root.table)
     }
 
-    /// Makes the I/O permission map follow the port capabilities, if one came or went.
-    fn refresh_ports(self) {
-        let is_current = self
-            .ports
-            .iter()
-            .zip(&self.ports_applied)
-            .all(|(slot, applied)| slot.raw() == applied.get());
-        if is_current {
-            return;
+    /// Makes the I/O permission map follow the port capabilities, if one came or one went anywhere.
+    #[inline(always)]
+    pub fn refresh_ports(self) {
+        let removed = arch::removed_ports();
+        if self.ports_seen.replace(removed) != removed {
+            self.rebuild_ports();
         }
+    }
+
+    /// A port capability came.
+    pub fn gain_port(self) {
+        self.ports_seen.set(0);
+    }
+
+    #[cold]
+    fn rebuild_ports(self) {
         self.io_map.fill();
-        for (slot, applied) in self.ports.iter().zip(&self.ports_applied) {
-            applied.set(slot.raw());
+        for slot in &self.ports {
             if let Cap::IoPort { first, last } = slot.cap() {
                 (first..=last).for_each(|port| self.io_map.clear_bit(usize::from(port)));
             }

@@ -6,6 +6,7 @@
 
 use core::arch::asm;
 use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use x86::controlregs::{Xcr0, xcr0, xcr0_write};
 
@@ -23,6 +24,8 @@ use super::cpu::Cpu;
 use super::features::features;
 use super::global::{SetAtBoot, kernel};
 use super::lock::{self, Acquired};
+use super::remote::{self, Question};
+use super::tlb::Stale;
 use super::{paging, svm, thread_state, tlb, trap, vmx};
 
 /// Tags that one CPU gives its guests.
@@ -118,6 +121,24 @@ pub fn can_run_guests() -> bool {
     super::cpu::this_cpu().runs_guests.get()
 }
 
+/// Port capabilities removed since boot, plus one.
+static REMOVED_PORTS: AtomicU64 = AtomicU64::new(1);
+
+/// Port capabilities that were removed since boot, plus one.
+#[inline(always)]
+#[must_use]
+pub fn removed_ports() -> u64 {
+    REMOVED_PORTS.load(Ordering::Acquire)
+}
+
+/// A port capability was removed: guests that may have used it are stopped and find out.
+pub fn note_removed_port() {
+    REMOVED_PORTS.fetch_add(1, Ordering::AcqRel);
+    if virtualisation() != Virtualisation::None {
+        remote::ask_others(Question::LeaveGuest, Stale::default(), |_| true);
+    }
+}
+
 /// A VCPU goes: no CPU may hold anything of it.
 pub fn forget_vcpu(vcpu: Ref<Vcpu>) {
     if virtualisation() == Virtualisation::Vmx {
@@ -132,8 +153,10 @@ pub fn bring(cpu: &Cpu, tcb: Ref<Tcb>) {
         && let Some(vcpu) = tcb.vcpu.get()
     {
         if !cpu.runs_guests.get() {
-            vcpu::lose_guest_space(tcb);
-        } else if virtualisation() == Virtualisation::Vmx {
+            return vcpu::lose_guest_space(tcb);
+        }
+        vcpu.refresh_ports();
+        if virtualisation() == Virtualisation::Vmx {
             vmx::claim_vmcs(vcpu);
         }
     }

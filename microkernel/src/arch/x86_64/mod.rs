@@ -40,7 +40,7 @@ pub use clock::{now, set_deadline};
 pub use console::debug_put_char;
 pub use cpu::{node_id, this_node};
 pub use features::thread_xcr0;
-pub use guest::{can_run_guests, forget_vcpu, virtualisation};
+pub use guest::{can_run_guests, forget_vcpu, note_removed_port, removed_ports, virtualisation};
 pub use io_apic::{ioapic_pins, release_irq, route_ioapic, set_irq_mask};
 pub use paging::{copy_kernel_mappings, kernel_address, physical_address, switch_address_space};
 pub use panic::{debug_halt, panic};

@@ -15,7 +15,7 @@ use crate::config::MAX_NODES;
 use crate::store::Ref;
 use crate::vcpu::Vcpu;
 use crate::vcpu::svm::exit;
-use crate::vcpu::svm::vmcb::{self, Vmcb, control, save};
+use crate::vcpu::svm::vmcb::{Vmcb, control, save};
 
 use super::cpu::Cpu;
 use super::global::SetAtBoot;
@@ -35,8 +35,8 @@ const VM_CR: u32 = 0xc001_0114;
 const VM_CR_DISABLED: u64 = 1 << 4;
 const EFER_SVME: u64 = 1 << 12;
 
-/// TLB_CONTROL: forget everything, or nothing.
-const FLUSH_ALL: u64 = 1;
+/// TLB control: forget everything, or nothing.
+const FLUSH_ALL: u64 = 1 << 32;
 const FLUSH_NOTHING: u64 = 0;
 
 /// Pages that one CPU needs to run guests.
@@ -128,16 +128,12 @@ pub fn tag_limit() -> u32 {
 #[inline(always)]
 pub fn run(cpu: &Cpu, vcpu: Ref<Vcpu>, root: u64, tag: TagUse) {
     let v = &vcpu.control;
-    v.set_part(control::ASID, 32, u64::from(tag.number));
-    v.set_part(
-        control::TLB_CONTROL,
-        8,
-        match tag.flush {
-            Flush::Nothing => FLUSH_NOTHING,
-            Flush::Everything => FLUSH_ALL,
-        },
-    );
-    vmcb::attach(vcpu, root, paging::physical_address);
+    let flush = match tag.flush {
+        Flush::Nothing => FLUSH_NOTHING,
+        Flush::Everything => FLUSH_ALL,
+    };
+    v.set_word(control::ASID, u64::from(tag.number) | flush);
+    v.set_word(control::NESTED_CR3, root);
     let event = vcpu.pending_event.get();
     v.set_word(control::EVENT_INJECTION, event);
     if event != 0 {

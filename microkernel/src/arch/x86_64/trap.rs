@@ -203,7 +203,7 @@ fn is_answered_without_lock(cpu: &Cpu, number: u64) -> bool {
         vector::REMOTE => {
             apic::end_of_interrupt();
             match remote::answer(cpu) {
-                Some(Question::Stall) => false,
+                Some(Question::Stall | Question::LeaveGuest) => false,
                 _ => !cpu.lost_space.get(),
             }
         }

@@ -1,5 +1,6 @@
 //! The virtual machine control block of AMD SVM (AMD64 manual volume 2, appendix B), as memory.
 
+use crate::arch;
 use crate::store::{Object, Ref, Table};
 use crate::vcpu::control::Window;
 use crate::vcpu::{GUEST_MSRS, Vcpu};
@@ -23,8 +24,8 @@ pub mod control {
     pub const IOPM_BASE: usize = 0x040;
     pub const MSRPM_BASE: usize = 0x048;
     pub const TSC_OFFSET: usize = 0x050;
+    /// The address-space identifier, and TLB control from bit 32 on.
     pub const ASID: usize = 0x058;
-    pub const TLB_CONTROL: usize = 0x05c;
     pub const VIRTUAL_INTERRUPT: usize = 0x060;
     pub const INTERRUPT_SHADOW: usize = 0x068;
     pub const EXIT_CODE: usize = 0x070;
@@ -171,6 +172,15 @@ pub fn reset(vcpu: Ref<Vcpu>) {
     v.set_part(control::MISC_INTERCEPTS_1, 32, u64::from(MISC_INTERCEPTS_1));
     v.set_part(control::MISC_INTERCEPTS_2, 32, u64::from(MISC_INTERCEPTS_2));
     v.set_word(control::NESTED_PAGING, 1);
+    let physical = |map: usize| arch::physical_address(map);
+    v.set_word(
+        control::IOPM_BASE,
+        physical(&raw const vcpu.io_map as usize),
+    );
+    v.set_word(
+        control::MSRPM_BASE,
+        physical(&raw const vcpu.msr_map as usize),
+    );
     v.request_window(Window::NotWanted);
     for segment in [save::ES, save::SS, save::DS, save::FS, save::GS] {
         set_segment(v, segment, [0, 0x93, 0xffff, 0]);
@@ -193,18 +203,4 @@ pub fn reset(vcpu: Ref<Vcpu>) {
 fn set_segment(v: &Vmcb, at: usize, [selector, attributes, limit, base]: [u64; 4]) {
     v.set_word(at, selector | attributes << 16 | limit << 32);
     v.set_word(at + 8, base);
-}
-
-/// Points the control block at the maps of its VCPU and at the guest's tables.
-pub fn attach(vcpu: Ref<Vcpu>, guest_root: u64, physical: impl Fn(usize) -> u64) {
-    let v = &vcpu.control;
-    v.set_word(control::NESTED_CR3, guest_root);
-    v.set_word(
-        control::IOPM_BASE,
-        physical(&raw const vcpu.io_map as usize),
-    );
-    v.set_word(
-        control::MSRPM_BASE,
-        physical(&raw const vcpu.msr_map as usize),
-    );
 }

@@ -6,7 +6,7 @@
 
 use core::arch::asm;
 
-use x86::controlregs::{cr0, cr4};
+use x86::controlregs::{Cr0, cr0, cr4};
 use x86::msr::{IA32_EFER, IA32_GS_BASE, IA32_PAT, rdmsr};
 use x86::vmx::vmcs::{control, host};
 
@@ -122,7 +122,8 @@ fn write_host_fields(cpu: &Cpu, vcpu: Ref<Vcpu>) {
             rdmsr(IA32_EFER),
             rdmsr(IA32_PAT),
             rdmsr(IA32_GS_BASE),
-            cr0().bits() as u64,
+            // Whoever claims a VMCS may have no extended state; guests do.
+            (cr0() - Cr0::CR0_TASK_SWITCHED).bits() as u64,
             cr4().bits() as u64,
         )
     };
