@@ -7,13 +7,14 @@ use microkernel::kernel::Kernel;
 use microkernel::object::ThreadState;
 use microkernel::vspace;
 use sel4_sys::{InvocationLabel, MessageInfo, ObjectType, Syscall};
-use support::{ARENA, ENTRY, machine_with, root_task};
+use support::{ARENA, ENTRY, Memory, machine_with, root_task};
 
 mod support;
 
 fn booted() -> &'static Kernel {
     let kernel: &'static Kernel = Box::leak(Box::new(Kernel::new()));
-    boot::boot(kernel, &machine_with(&root_task(), 1)).unwrap();
+    let memory = Box::leak(Box::new(Memory::new()));
+    boot::boot(kernel, &machine_with(memory, &root_task(), 1)).unwrap();
     kernel.leave();
     kernel
 }
@@ -147,6 +148,7 @@ fn a_label_that_an_object_does_not_have_is_an_illegal_operation() {
 #[test]
 fn a_file_that_is_no_executable_is_refused() {
     let kernel = Kernel::new();
-    let refused = boot::boot(&kernel, &machine_with(&[0; 4096], 1));
+    let memory = Memory::new();
+    let refused = boot::boot(&kernel, &machine_with(&memory, &[0; 4096], 1));
     assert!(matches!(refused, Err(BootError::BadImage(_))));
 }

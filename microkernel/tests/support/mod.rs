@@ -1,16 +1,29 @@
 //! A machine in host memory that boots, and the smallest root task for it.
 
+use std::cell::Cell;
+
 use microkernel::boot::{Machine, PhysicalRange};
 
 /// Bytes of the machine's memory.
 pub const ARENA: usize = 4 << 20;
+/// How it is aligned, so that every run finds it in the same pieces.
+const ALIGNMENT: usize = 1 << 20;
 /// Where the root task begins.
 pub const ENTRY: u64 = 0x40_0010;
 
-/// Page-aligned memory that lives until the process ends.
-fn arena() -> usize {
-    let memory = vec![0u8; ARENA + (1 << 20)].leak();
-    (memory.as_ptr() as usize).next_multiple_of(1 << 20)
+/// The machine's memory.
+pub struct Memory(Vec<Cell<u64>>);
+
+impl Memory {
+    /// Clear memory.
+    pub fn new() -> Self {
+        Self(vec![Cell::new(0); (ARENA + ALIGNMENT) / size_of::<u64>()])
+    }
+
+    /// Address of its first byte.
+    fn start(&self) -> u64 {
+        (self.0.as_ptr().addr() as u64).next_multiple_of(ALIGNMENT as u64)
+    }
 }
 
 /// A static ELF64 with a text page and a data page with 8 KiB of zeros behind it.
@@ -45,8 +58,8 @@ pub fn root_task() -> Vec<u8> {
 }
 
 /// A machine with the boot module `file` and so many CPUs.
-pub fn machine_with(file: &[u8], nodes: usize) -> Machine {
-    let start = arena() as u64;
+pub fn machine_with(memory: &Memory, file: &[u8], nodes: usize) -> Machine {
+    let start = memory.start();
     let module = start + ARENA as u64 - (1 << 20);
     microkernel::store::copy_to(module as usize, file);
     let range = |start, length| PhysicalRange {

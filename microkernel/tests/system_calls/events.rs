@@ -86,8 +86,10 @@ fn any_cap() -> BoxedStrategy<u64> {
     .boxed()
 }
 
+/// Mostly one that a server waits on.
 fn endpoint() -> BoxedStrategy<u64> {
-    prop_oneof![of(Group::Endpoints), of(Group::BadgedEndpoints)].boxed()
+    let served = [Group::Endpoints, Group::BadgedEndpoints].map(|g| [g.word(0), g.word(1)]);
+    prop_oneof![4 => proptest::sample::select(served.concat()), 1 => of(Group::Endpoints), 1 => of(Group::BadgedEndpoints)].boxed()
 }
 
 fn notification() -> BoxedStrategy<u64> {
@@ -103,8 +105,10 @@ fn message() -> impl Strategy<Value = Call> {
     let syscalls = [
         Syscall::Call,
         Syscall::Call,
+        Syscall::Call,
         Syscall::Send,
         Syscall::NBSend,
+        Syscall::Recv,
         Syscall::Recv,
         Syscall::Recv,
         Syscall::NBRecv,
@@ -112,11 +116,14 @@ fn message() -> impl Strategy<Value = Call> {
         Syscall::NBWait,
         Syscall::ReplyRecv,
         Syscall::ReplyRecv,
+        Syscall::ReplyRecv,
         Syscall::NBSendRecv,
         Syscall::NBSendWait,
     ];
     let to = || prop_oneof![6 => endpoint(), 3 => notification(), 1 => any_cap()].boxed();
-    let reply = || prop_oneof![8 => of(Group::Replies), 1 => to()].boxed();
+    let servers = [Group::Replies.word(0), Group::Replies.word(1)];
+    let servers = || proptest::sample::select(servers.to_vec());
+    let reply = || prop_oneof![6 => servers(), 2 => of(Group::Replies), 1 => to()].boxed();
     let details = (
         0u64..3,
         vec(any::<u64>(), 0..8),
@@ -255,6 +262,16 @@ fn space_call() -> BoxedStrategy<Call> {
     let cnode = || Just(InitialSlot::CNode.number()).boxed();
     let deep = || Just(64u64).boxed();
     let slot = any_cap;
+    let victims = [
+        Group::Replies,
+        Group::Threads,
+        Group::Contexts,
+        Group::Endpoints,
+    ];
+    let victim = prop_oneof![
+        2 => any_cap(),
+        3 => proptest::sample::select(victims.to_vec()).prop_flat_map(of),
+    ];
     let types: Vec<u64> = ObjectType::ALL
         .iter()
         .map(|object| object.number())
@@ -280,12 +297,12 @@ fn space_call() -> BoxedStrategy<Call> {
         Label::IrqClearIrqHandler,
     ];
     prop_oneof![
-        3 => invocation_of(cnode(), DELETION, words([slot(), deep()]), words([])),
+        3 => invocation_of(cnode(), DELETION, words([victim.boxed(), deep()]), words([])),
         4 => invocation_of(cnode(), COPIES, words([slot(), deep(), slot(), deep(), small(0..16), small(0..8)]),
             words([cnode()])),
         3 => invocation_of(of(Group::Untyped), &[Label::UntypedRetype], retype, words([cnode()])),
         1 => invocation_of(of(Group::Handlers), handlers, words([]), words([notification()])),
-        1 => invocation_of(domain(), &[Label::DomainSetSet], words([small(0..18)]), words([thread()])),
+        1 => invocation_of(domain(), &[Label::DomainSetSet], words([small(0..3)]), words([thread()])),
         1 => invocation_of(domain(), &[Label::DomainScheduleConfigure], words([small(0..3), small(0..3),
             prop_oneof![Just(0u64), 10 * MICROSECOND..3000 * MICROSECOND].boxed()]), words([])),
         1 => invocation_of(domain(), &[Label::DomainScheduleSetStart], words([small(0..3)]), words([])),
@@ -338,16 +355,16 @@ fn event() -> impl Strategy<Value = Event> {
         40 => message().prop_map(Event::Call),
         12 => thread_call().prop_map(Event::Call),
         10 => time_call().prop_map(Event::Call),
-        6 => space_call().prop_map(Event::Call),
+        5 => space_call().prop_map(Event::Call),
         3 => noise().prop_map(Event::Call),
         2 => Just(Event::Call(yields)),
         2 => any::<u64>().prop_map(Event::PageFault),
         1 => (0u64..32).prop_map(Event::Exception),
-        6 => (0u8..124).prop_map(Event::Interrupt),
+        3 => (0u8..124).prop_map(Event::Interrupt),
         4 => (16u8..18).prop_map(Event::Interrupt),
         2 => Just(Event::Timer),
         5 => Just(Event::Kick),
-        10 => (0..Group::Threads.count()).prop_map(Event::Resume),
+        2 => (0..Group::Threads.count()).prop_map(Event::Resume),
     ]
 }
 

@@ -16,7 +16,7 @@ use world::World;
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 60,
+        cases: 32,
         failure_persistence: None,
         max_shrink_iters: 4000,
         ..ProptestConfig::default()
@@ -24,7 +24,7 @@ proptest! {
 
     #[test]
     fn user_code_cannot_break_the_kernels_books(
-        steps in proptest::collection::vec(step(), 1..400),
+        steps in proptest::collection::vec(step(), 1..800),
     ) {
         let world = World::new();
         check(&world);

@@ -14,6 +14,8 @@ pub const SLOT_WORDS: u64 = 0x5107_0000;
 pub const PRIORITIES: [u64; THREADS as usize] = [100, 100, 100, 50, 120, 200];
 
 const THREADS: u64 = 6;
+/// This thread and those behind it have no time of their own: they serve calls.
+pub const FIRST_SERVER: u64 = 4;
 /// Room for ten refills.
 const CONTEXT_SIZE_BITS: u64 = 8;
 
@@ -151,8 +153,8 @@ fn mint(world: &World, from: u64, to: u64, badge: u64) {
     world.call(cnode, Label::CNodeMint, &words, &[cnode]);
 }
 
-/// Threads 0 to 4 get a context each, the odd ones on CPU 1 and some with a budget below their
-/// period; thread 5 is passive. Some have handlers and a bound notification.
+/// Threads that do not serve get a context each, the odd ones on CPU 1 and some with a budget below
+/// their period. Some have handlers and a bound notification.
 fn start_thread(world: &World, index: u64) {
     let tcb = Group::Threads.word(index);
     let buffer = Group::Buffers.word(index);
@@ -172,7 +174,7 @@ fn start_thread(world: &World, index: u64) {
         let timeouts = Group::BadgedEndpoints.word(1);
         world.call(tcb, Label::TcbSetTimeoutEndpoint, &[], &[timeouts]);
     }
-    if index.is_multiple_of(2) {
+    if index < FIRST_SERVER && index.is_multiple_of(2) {
         let notification = Group::Notifications.word(index / 2);
         world.call(tcb, Label::TcbBindNotification, &[], &[notification]);
     }
@@ -189,12 +191,14 @@ fn start_thread(world: &World, index: u64) {
         &words,
         &[own, context, handler],
     );
-    world.call(tcb, Label::TcbResume, &[], &[]);
+    if index < FIRST_SERVER {
+        world.call(tcb, Label::TcbResume, &[], &[]);
+    }
 }
 
 fn configure(world: &World, index: u64) -> u64 {
     let context = Group::Contexts.word(index);
-    let period = [1000, 4000, 1000, 20_000, 5000][index as usize];
+    let period = [1000, 4000, 1000, 20_000, 5000, 1000][index as usize];
     let sporadic = index / 3;
     let words = [1000, period, index, 0xb0 + index, sporadic];
     let control = sched_control(index % 2);

@@ -5,15 +5,16 @@ use std::cell::Cell;
 use microkernel::arch::host::MACHINE;
 use microkernel::boot;
 use microkernel::cap::{CNodeCap, Cap};
+use microkernel::ipc::Patience;
 use microkernel::kernel::Kernel;
-use microkernel::object::{BufferUse, Slot, Tcb, TcbSlot};
+use microkernel::object::{BufferUse, Slot, Tcb, TcbSlot, ThreadState};
 use microkernel::store::Ref;
 use microkernel::time::Entry;
 use sel4_sys::{InitialSlot, InvocationLabel as Label, MessageInfo, ObjectType, Syscall};
 
 use crate::events::{Call, Event, Step};
-use crate::objects::{self, Group, PRIORITIES, first_empty_slot};
-use crate::support::{machine_with, root_task};
+use crate::objects::{self, FIRST_SERVER, Group, PRIORITIES, first_empty_slot};
+use crate::support::{Memory, machine_with, root_task};
 
 /// CPUs of the machine.
 pub const CPUS: usize = 2;
@@ -27,7 +28,9 @@ const SYSCALL_BYTES: u64 = 2;
 
 /// The machine.
 pub struct World {
-    pub kernel: &'static Kernel,
+    pub kernel: Box<Kernel>,
+    /// Its memory, which must outlive it.
+    _memory: Memory,
     /// What each CPU's timer was last set to.
     deadlines: [Cell<u64>; CPUS],
     /// Bit for each CPU with an undelivered kick.
@@ -36,12 +39,15 @@ pub struct World {
     root: CNodeCap,
     /// Address of the first slot that the tests may fill.
     first: u64,
+    /// How often a thread had to be resumed because all waited.
+    rescues: Cell<u64>,
 }
 
 impl World {
     /// Boots, makes objects of every kind, and lets the threads run.
     pub fn new() -> Self {
-        let kernel: &'static Kernel = Box::leak(Box::new(Kernel::new()));
+        let kernel = Box::new(Kernel::new());
+        let memory = Memory::new();
         MACHINE.with(|m| {
             m.node.set(0);
             m.now.set(MICROSECOND);
@@ -49,15 +55,17 @@ impl World {
             m.interrupt.set(false);
         });
         kernel.update_timestamp();
-        boot::boot(kernel, &machine_with(&root_task(), CPUS)).unwrap();
+        boot::boot(&kernel, &machine_with(&memory, &root_task(), CPUS)).unwrap();
         kernel.leave();
         let root = root_cnode(kernel.current());
         let world = Self {
             kernel,
+            _memory: memory,
             deadlines: [const { Cell::new(u64::MAX) }; CPUS],
             kicks: Cell::new(0),
             root,
             first: first_empty_slot(root),
+            rescues: Cell::new(0),
         };
         for cpu in 0..CPUS {
             world.enter_as(cpu, |_| {});
@@ -132,24 +140,93 @@ impl World {
                 self.kicks.set(self.kicks.get() & !(1 << cpu));
                 self.enter_as(cpu, |_| self.kernel.handle_kick());
             }
-            Event::Resume(number) => {
-                let address = self.address(Group::Threads.offset() + number);
-                let cap = self.root.slots.element(address as usize).cap();
-                self.enter_as(cpu, |_| {
-                    if let Cap::Thread { tcb } = cap {
-                        self.kernel.stall(tcb);
-                        self.kernel.restart(tcb);
-                    }
-                });
-            }
+            Event::Resume(number) => self.resume(cpu, *number),
         }
     }
 
-    /// An entry that the current thread causes: none while the CPU idles, and void if its thread
-    /// was taken away.
+    /// Lets a thread without time wait for calls, as if it had run as far as that. Whether it was
+    /// such a server, and everything that it needs is still there and unused.
+    fn serve(&self, number: u64, tcb: Ref<Tcb>) -> bool {
+        let cap = |group: Group| {
+            let address = self.address(group.offset() + number % 2);
+            self.root.slots.element(address as usize).cap()
+        };
+        let is_server = number >= FIRST_SERVER
+            && tcb.state.get() == ThreadState::Inactive
+            && tcb.sched_context.get().is_none()
+            && tcb.bound_notification.get().is_none();
+        let (Cap::Endpoint(e), Cap::Reply { reply, .. }) =
+            (cap(Group::Endpoints), cap(Group::Replies))
+        else {
+            return false;
+        };
+        if !is_server || e.endpoint.sender().is_some() || reply.tcb.get().is_some() {
+            return false;
+        }
+        self.kernel
+            .receive_ipc(tcb, e.endpoint, Patience::Blocking, Some(reply));
+        true
+    }
+
+    /// Someone whom the tests do not see resumes a thread, and lends it time if it has none.
+    fn resume(&self, cpu: usize, number: u64) {
+        let address = self.address(Group::Threads.offset() + number);
+        let Cap::Thread { tcb } = self.root.slots.element(address as usize).cap() else {
+            return;
+        };
+        let first = self.address(Group::Contexts.offset());
+        let contexts = first..first + Group::Contexts.count();
+        let free =
+            contexts.filter_map(
+                |address| match self.root.slots.element(address as usize).cap() {
+                    Cap::SchedContext { context, .. } => Some(context),
+                    _ => None,
+                },
+            );
+        let free = free
+            .into_iter()
+            .find(|c| c.is_active() && c.tcb.get().is_none());
+        self.enter_as(cpu, |_| {
+            self.kernel.stall(tcb);
+            if self.serve(number, tcb) {
+                return;
+            }
+            self.kernel.restart(tcb);
+            if let Some(context) = free
+                && tcb.sched_context.get().is_none()
+            {
+                self.kernel.bind_tcb(context, tcb);
+            }
+        });
+    }
+
+    /// All threads wait: resumes one in turn, those first that nobody else will.
+    fn rescue(&self, cpu: usize) {
+        self.rescues.set(self.rescues.get() + 1);
+        let count = Group::Threads.count();
+        let stopped = |number: u64| {
+            let address = self.address(Group::Threads.offset() + number);
+            let cap = self.root.slots.element(address as usize).cap();
+            matches!(cap, Cap::Thread { tcb } if tcb.state.get() == ThreadState::Inactive)
+        };
+        let in_turn = (0..count).map(|n| (n + self.rescues.get()) % count);
+        let number = in_turn
+            .clone()
+            .find(|n| stopped(*n))
+            .or(in_turn.clone().next());
+        if let Some(number) = number {
+            self.resume(cpu, number);
+        }
+    }
+
+    /// An entry that the current thread causes, void if the thread was taken away. While the CPU
+    /// idles, someone resumes a thread instead.
     fn user_entry(&self, cpu: usize, handle: impl FnOnce(Ref<Tcb>)) {
         let node = &self.kernel.nodes[cpu];
         let idles = node.idle.get() == node.current.get();
+        if idles && !node.stalled.get() {
+            return self.rescue(cpu);
+        }
         self.enter_as(cpu, |entry| {
             if entry == Entry::Proceed && !idles {
                 handle(node.current());
