@@ -177,6 +177,7 @@ impl Interrupts {
     pub fn apply(&mut self, index: usize, effect: ApicEffect) {
         match effect {
             ApicEffect::None => {}
+            ApicEffect::Timer => self.attention.insert(index),
             ApicEffect::Send(message) => self.deliver(message, Some(index)),
             ApicEffect::EndOfInterrupt(vector) => {
                 for message in self.io_apic.end_of_interrupt(vector) {
@@ -185,7 +186,9 @@ impl Interrupts {
             }
         }
         // Any access can change what this CPU would take next.
-        self.attention.insert(index);
+        if self.has_maskable(index) {
+            self.attention.insert(index);
+        }
     }
 
     /// Delivers a message; `sender` is the CPU that an IPI comes from.

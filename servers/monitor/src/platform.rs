@@ -67,6 +67,8 @@ pub struct Platform {
     request: Option<MachineRequest>,
     /// The guest accessed the serial port since [`Platform::take_console_activity`].
     console_touched: bool,
+    /// A device with a deadline changed since [`Platform::take_timer_activity`].
+    timers_touched: bool,
 }
 
 impl Platform {
@@ -86,6 +88,7 @@ impl Platform {
             reset_control: 0,
             request: None,
             console_touched: false,
+            timers_touched: true,
         }
     }
 
@@ -109,8 +112,14 @@ impl Platform {
         core::mem::take(&mut self.console_touched)
     }
 
+    /// Whether [`Platform::deadline`] may have changed since the last call.
+    pub fn take_timer_activity(&mut self) -> bool {
+        core::mem::take(&mut self.timers_touched)
+    }
+
     /// Lets devices do what is due by `now`.
     pub fn advance(&mut self, now: Ticks) {
+        self.timers_touched = true;
         if self.pit.advance(now) {
             // The line may have been high since the last period: an edge needs a fall.
             self.interrupts.set_isa_line(PIT_IRQ, Line::Low);

@@ -132,12 +132,13 @@ impl<'m, L: MachineLock, H: Host> VirtualMachine<'m, L, H> {
     }
 
     fn conclude(&self, machine: &mut Machine, now: Ticks) -> Aftermath {
-        let mut flush_console = false;
-        if machine.platform.take_console_activity() {
-            flush_console = self.exchange_console(machine, now);
+        let touched = machine.platform.take_console_activity();
+        let flush_console = touched && self.exchange_console(machine, now);
+        let mut timer = None;
+        if machine.platform.take_timer_activity() || touched {
+            let deadline = earliest(machine.platform.deadline(now), machine.console_deadline());
+            timer = machine.timer_to_set(deadline, now);
         }
-        let deadline = earliest(machine.platform.deadline(now), machine.console_deadline());
-        let timer = machine.timer_to_set(deadline, now);
         Aftermath {
             attention: machine.take_attention(),
             timer,

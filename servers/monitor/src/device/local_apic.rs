@@ -4,13 +4,14 @@
 //! It decides *which* interrupt its CPU would take next. Whether the CPU can take one now (flags,
 //! shadows) is [`crate::machine`]'s question, and where messages go is [`crate::interrupts`]'.
 
+mod messages;
 pub mod register;
 pub mod timer;
 pub mod vector_set;
 
 use serde::{Deserialize, Serialize};
 
-use super::interrupt_message::{Delivery, Destination, InterruptMessage, Trigger};
+use super::interrupt_message::{Delivery, InterruptMessage, Trigger};
 use crate::time::{Ticks, TimeBase};
 use register as reg;
 use timer::{ApicTimer, TimerMode};
@@ -60,6 +61,8 @@ const LVT_INDEX_ERROR: usize = 5;
 pub enum ApicEffect {
     /// Nothing.
     None,
+    /// The timer's deadline changed.
+    Timer,
     /// A level-triggered interrupt with this vector was finished: tell the I/O APIC.
     EndOfInterrupt(u8),
     /// Send this message.
@@ -254,9 +257,16 @@ impl LocalApic {
             }
             reg::LVT_TIMER..=reg::LVT_ERROR => {
                 self.set_lvt(usize::from(number - reg::LVT_TIMER), value, now);
+                return Ok(ApicEffect::Timer);
             }
-            reg::INITIAL_COUNT => self.timer.set_initial(value, now),
-            reg::DIVIDE => self.timer.set_divide(value as u8, now),
+            reg::INITIAL_COUNT => {
+                self.timer.set_initial(value, now);
+                return Ok(ApicEffect::Timer);
+            }
+            reg::DIVIDE => {
+                self.timer.set_divide(value as u8, now);
+                return Ok(ApicEffect::Timer);
+            }
             _ => {
                 self.note_error(ERROR_REGISTER);
                 return Err(RegisterRefused);
@@ -329,37 +339,6 @@ impl LocalApic {
         }
     }
 
-    /// Turns the command register into a message.
-    fn send(&mut self, destination: u32) -> ApicEffect {
-        let command = self.command;
-        let delivery = Delivery::from_bits(command >> 8);
-        let vector = command as u8;
-        let is_deassert = command & 1 << 14 == 0 && command & 1 << 15 != 0;
-        if delivery == Delivery::Unsupported
-            || delivery == Delivery::External
-            || delivery == Delivery::Init && is_deassert
-        {
-            return ApicEffect::None;
-        }
-        if matches!(delivery, Delivery::Fixed | Delivery::LowestPriority) && vector < FIRST_VECTOR {
-            self.note_error(ERROR_SEND_VECTOR);
-            return ApicEffect::None;
-        }
-        let destination = match command >> 18 & 3 {
-            0 if command & 1 << 11 == 0 => Destination::Physical(destination),
-            0 => Destination::Logical(destination),
-            1 => Destination::Itself,
-            2 => Destination::All,
-            _ => Destination::Others,
-        };
-        ApicEffect::Send(InterruptMessage {
-            destination,
-            delivery,
-            trigger: Trigger::Edge,
-            vector,
-        })
-    }
-
     fn end_of_interrupt(&mut self) -> ApicEffect {
         let Some(vector) = self.in_service.highest() else {
             return ApicEffect::None;
@@ -403,41 +382,6 @@ impl LocalApic {
         match trigger {
             Trigger::Edge => self.level_triggered.remove(vector),
             Trigger::Level => self.level_triggered.insert(vector),
-        }
-    }
-
-    fn logical_identifier(&self) -> u32 {
-        match self.mode() {
-            ApicMode::X2 => (self.id >> 4) << 16 | 1 << (self.id & 0xf),
-            _ => self.logical,
-        }
-    }
-
-    /// Whether a message to `destination` is for this APIC; `Itself` and `Others` are the sender's
-    /// to resolve.
-    #[must_use]
-    pub fn matches(&self, destination: Destination) -> bool {
-        let is_x2 = self.mode() == ApicMode::X2;
-        match destination {
-            Destination::Physical(id) => {
-                let everybody = id == u32::MAX || id == 0xff;
-                everybody || id == self.id
-            }
-            Destination::Logical(mask) if is_x2 => {
-                let own = self.logical_identifier();
-                mask == u32::MAX || mask >> 16 == own >> 16 && mask & own & 0xffff != 0
-            }
-            Destination::Logical(mask) => {
-                let own = (self.logical >> 24) as u8;
-                let mask = mask as u8;
-                match self.format >> 28 {
-                    0xf => mask & own != 0,
-                    0x0 => mask == 0xff || mask >> 4 == own >> 4 && mask & own & 0xf != 0,
-                    _ => false,
-                }
-            }
-            Destination::All => true,
-            Destination::Itself | Destination::Others => false,
         }
     }
 

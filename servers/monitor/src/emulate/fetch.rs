@@ -9,7 +9,8 @@ use libcap::vcpu::ExitRecord;
 
 use super::EmulationError;
 use crate::event::GuestException;
-use crate::memory::{GuestAddress, GuestMemory};
+use crate::exit::AccessSize;
+use crate::memory::{GuestAddress, GuestMemory, NoRam};
 use crate::mode::CpuMode;
 use crate::paging::{Intent, Translation, translate};
 
@@ -28,6 +29,16 @@ impl CodeBytes {
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.length]
+    }
+
+    /// As many bytes as an instruction can have, from two words.
+    fn whole(low: u64, high: u64) -> Self {
+        let bytes = u128::from(low) | u128::from(high) << 64;
+        Self {
+            // The sixteenth byte belongs to no instruction: cleared, equal code compares equal.
+            bytes: (bytes & (u128::MAX >> 8)).to_le_bytes(),
+            length: MAXIMUM_LENGTH,
+        }
     }
 
     /// Bytes from a slice; what is beyond the longest instruction is dropped.
@@ -57,6 +68,15 @@ struct CachedPage {
     linear_page: u64,
     cr3: u64,
     translation: Translation,
+}
+
+impl CachedPage {
+    /// Whether this is the page of `linear`, and still mapped as it was.
+    fn holds(&self, memory: &GuestMemory, mode: &CpuMode, linear: u64) -> bool {
+        self.linear_page == linear & !0xfff
+            && self.cr3 == mode.cr3
+            && self.translation.still_holds(memory)
+    }
 }
 
 /// Fetches for one VCPU.
@@ -95,6 +115,22 @@ impl Fetcher {
         self.bytes_from_memory(memory, mode, rip)
     }
 
+    /// The first eight bytes at `rip`, where they can be had without a walk: the code page is the
+    /// last one, and has as many. For instructions whose length is nearly known.
+    #[inline]
+    pub fn first_bytes(&self, memory: &GuestMemory, mode: &CpuMode, rip: u64) -> Option<u64> {
+        let linear = mode.code_address(rip);
+        let page = match &self.page {
+            _ if linear & 0xfff > 0x1000 - 8 => return None,
+            _ if !mode.is_paging() => GuestAddress(linear & !0xfff),
+            Some(cached) if cached.holds(memory, mode, linear) => cached.translation.address,
+            _ => return None,
+        };
+        memory
+            .read_value(page.offset(linear & 0xfff), AccessSize::Qword)
+            .ok()
+    }
+
     fn bytes_from_memory(
         &mut self,
         memory: &GuestMemory,
@@ -104,6 +140,16 @@ impl Fetcher {
         let linear = mode.code_address(rip);
         let start = self.code_page(memory, mode, linear)?.offset(linear & 0xfff);
         let in_page = (0x1000 - (linear & 0xfff)) as usize;
+        let outside = |refused: NoRam| EmulationError::OutsideRam(refused.address);
+        if in_page >= 16 {
+            let low = memory
+                .read_value(start, AccessSize::Qword)
+                .map_err(outside)?;
+            let high = memory
+                .read_value(start.offset(8), AccessSize::Qword)
+                .map_err(outside)?;
+            return Ok(CodeBytes::whole(low, high));
+        }
         let first = in_page.min(MAXIMUM_LENGTH);
         let mut code = CodeBytes {
             bytes: [0; 16],
@@ -111,7 +157,7 @@ impl Fetcher {
         };
         memory
             .read(start, &mut code.bytes[..first])
-            .map_err(|refused| EmulationError::OutsideRam(refused.address))?;
+            .map_err(outside)?;
         if first < MAXIMUM_LENGTH {
             // The instruction may end before the page does, so a failure here is none yet.
             let next = mode.code_address(rip.wrapping_add(first as u64));
@@ -136,10 +182,8 @@ impl Fetcher {
     ) -> Result<GuestAddress, EmulationError> {
         let linear_page = linear & !0xfff;
         if let Some(cached) = &self.page
-            && cached.linear_page == linear_page
-            && cached.cr3 == mode.cr3
             && mode.is_paging()
-            && cached.translation.still_holds(memory)
+            && cached.holds(memory, mode, linear)
         {
             return Ok(cached.translation.address);
         }

@@ -23,6 +23,21 @@ fn opcode(exit: &Exit) -> Option<&'static [&'static [u8]]> {
     })
 }
 
+/// The same from the first eight bytes as a word, for the commonest form: no prefix.
+#[must_use]
+#[inline]
+pub fn plain_length(first_bytes: u64, exit: &Exit) -> Option<u64> {
+    let (opcode, length) = match exit {
+        Exit::Cpuid => (0xa20f, 2),
+        Exit::Halt => (0xf4, 1),
+        Exit::MsrRead(_) => (0x320f, 2),
+        Exit::MsrWrite(_) => (0x300f, 2),
+        _ => return None,
+    };
+    let mask = (1 << (length * 8)) - 1;
+    (first_bytes & mask == opcode).then_some(length)
+}
+
 /// Length of the instruction that caused `exit`, or `None` if `code` does not start with it.
 #[must_use]
 pub fn known_length(code: &[u8], width: CodeWidth, exit: &Exit) -> Option<u64> {
@@ -94,6 +109,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_plain_length_is_the_known_one(mut code in proptest::array::uniform8(any::<u8>()), kind in 0usize..5) {
+            let exits = [Exit::Cpuid, Exit::Halt, Exit::MsrRead(0), Exit::MsrWrite(0), Exit::Pause];
+            let starts: [&[u8]; 5] = [&[0x0f, 0xa2], &[0xf4], &[0x0f, 0x32], &[0x0f, 0x30], &[]];
+            code[..starts[kind].len()].copy_from_slice(starts[kind]);
+            for exit in exits {
+                if let Some(length) = plain_length(u64::from_le_bytes(code), &exit) {
+                    prop_assert_eq!(known_length(&code, LONG, &exit), Some(length));
+                }
+            }
+        }
+
         #[test]
         fn a_length_never_exceeds_the_bytes(code in proptest::collection::vec(any::<u8>(), 0..16)) {
             for exit in [Exit::Cpuid, Exit::Halt, Exit::Hypercall, Exit::Pause] {

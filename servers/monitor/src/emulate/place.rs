@@ -132,6 +132,9 @@ impl<B: Bus> Emulator<'_, B> {
     ) -> Result<Place, EmulationError> {
         match instruction.op_kind(index) {
             OpKind::Register => Ok(Place::Register(instruction.op_register(index))),
+            OpKind::Memory if let Some(first) = self.reported_operand(instruction, size) => {
+                Ok(Place::Memory(MemoryPlace { first, split: None }))
+            }
             OpKind::Memory
             | OpKind::MemorySegSI
             | OpKind::MemorySegESI
@@ -152,6 +155,33 @@ impl<B: Bus> Emulator<'_, B> {
                 .map(|value| Place::Immediate(value & size.mask()))
                 .map_err(|_| EmulationError::Unsupported),
         }
+    }
+
+    /// Where the memory operand is, if the CPU's report says so beyond doubt: 64-bit code without
+    /// a segment base, and an operand that begins at the reported byte and stays in its page.
+    /// The CPU has made every check then, and nothing is left to walk.
+    fn reported_operand(
+        &self,
+        instruction: &Instruction,
+        size: AccessSize,
+    ) -> Option<GuestAddress> {
+        let reported = self.reported?;
+        let segment = instruction.memory_segment();
+        if !self.mode.is_64_bit() || matches!(segment, Register::FS | Register::GS) {
+            return None;
+        }
+        let value = |register: Register| match register {
+            // The displacement of a RIP-relative operand is the address already.
+            Register::None | Register::RIP | Register::EIP => Some(0),
+            register => Some(self.registers.general[general_index(register)?.0 & 15]),
+        };
+        let scale = u64::from(instruction.memory_index_scale());
+        let offset = value(instruction.memory_base())?
+            .wrapping_add(value(instruction.memory_index())?.wrapping_mul(scale))
+            .wrapping_add(instruction.memory_displacement64());
+        let in_page = offset & 0xfff;
+        let fits = in_page == reported.0 & 0xfff && in_page + size.bytes() as u64 <= 0x1000;
+        fits.then_some(reported)
     }
 
     /// Resolves `size` bytes at `offset` of a segment.

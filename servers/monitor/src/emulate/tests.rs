@@ -13,6 +13,7 @@ use sel4_sys::vcpu::{exit, exit_mode};
 use std::vec;
 use std::vec::Vec;
 
+mod places;
 mod strings;
 
 /// Enough RAM for code, stack and tables.
@@ -323,52 +324,6 @@ fn push_and_pop_move_between_device_and_stack() {
     bench.done(&[0x8f, 0x07]); // pop qword [rdi]
     assert_eq!(bench.registers.general[RSP], 0x8000);
     assert_eq!(bench.bus.writes, [(DEVICE, 8, 0x1234)]);
-}
-
-#[test]
-fn a_fault_leaves_registers_as_they_were() {
-    let mut bench = Bench::long().set(RDI, 1 << 47).set(RAX, 3);
-    let before = bench.registers;
-    assert_eq!(
-        bench.run(&[0x01, 0x07]), // add [rdi], eax
-        Err(GuestException::GeneralProtection(0).into())
-    );
-    assert_eq!(bench.registers, before);
-    bench.mode.cr0 |= CR0_PG;
-    bench.mode.cr4 |= CR4_PAE;
-    bench.registers.general[RDI] = 0x5000;
-    let before = bench.registers;
-    assert_eq!(
-        bench.run(&[0x01, 0x07]),
-        Err(EmulationError::Exception(GuestException::PageFault {
-            error_code: 2,
-            address: 0x5000
-        }))
-    );
-    assert_eq!(bench.registers, before);
-}
-
-#[test]
-fn the_reported_address_spares_the_walk() {
-    let mut bench = Bench::long().set(RDI, 0xffff_8000_0000_0020).set(RAX, 3);
-    bench.mode.cr0 |= CR0_PG;
-    bench.reported = Some(GuestAddress(0xfee0_0020));
-    bench.done(&[0x89, 0x07]); // mov [rdi], eax
-    assert_eq!(bench.bus.writes, [(0xfee0_0020, 4, 3)]);
-}
-
-#[test]
-fn an_access_across_a_page_boundary_is_made_in_bytes() {
-    let mut bench = Bench::long().set(RDI, RAM as u64 - 2).set(RAX, 0x4433_2211);
-    bench.done(&[0x89, 0x07]); // mov [rdi], eax
-    assert_eq!(
-        bench
-            .memory()
-            .read_value(GuestAddress(RAM as u64 - 2), AccessSize::Word),
-        Ok(0x2211)
-    );
-    let beyond = RAM as u64;
-    assert_eq!(bench.bus.writes, [(beyond, 1, 0x33), (beyond + 1, 1, 0x44)]);
 }
 
 #[test]

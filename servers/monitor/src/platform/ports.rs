@@ -75,6 +75,7 @@ impl Platform {
             0x61 => self.pit.read_system_control(now),
             0x64 => self.keyboard.read_status(),
             0x71 => {
+                self.timers_touched = true;
                 let value = self.clock.read(now);
                 self.interrupts.set_isa_line(RTC_IRQ, self.clock.line());
                 value
@@ -82,7 +83,8 @@ impl Platform {
             0x92 => self.system_control,
             RESET_PORT => self.reset_control,
             COM1_PORT..=0x3ff => {
-                self.console_touched = true;
+                // A byte that was read makes room for the next.
+                self.console_touched |= port == COM1_PORT;
                 let value = self.uart.read((port - COM1_PORT) as u8);
                 self.interrupts.set_isa_line(COM1_IRQ, self.uart.line());
                 value
@@ -118,6 +120,7 @@ impl Platform {
             }
             0x70 => self.clock.select(value),
             0x71 => {
+                self.timers_touched = true;
                 self.clock.write(value, now);
                 self.interrupts.set_isa_line(RTC_IRQ, self.clock.line());
             }
@@ -134,7 +137,8 @@ impl Platform {
                 }
             }
             COM1_PORT..=0x3ff => {
-                self.console_touched = true;
+                // Sent bytes, an emptied FIFO and an ended loopback can move bytes.
+                self.console_touched |= matches!(port - COM1_PORT, 0 | 2 | 4);
                 self.uart.write((port - COM1_PORT) as u8, value);
                 self.interrupts.set_isa_line(COM1_IRQ, self.uart.line());
             }
@@ -144,6 +148,7 @@ impl Platform {
 
     /// A reprogrammed timer moves its line at once.
     fn follow_timer(&mut self, now: Ticks) {
+        self.timers_touched = true;
         self.interrupts
             .set_isa_line(super::PIT_IRQ, self.pit.line(now));
     }
@@ -169,6 +174,7 @@ impl Platform {
     }
 
     fn write_power(&mut self, offset: u16, size: AccessSize, value: u64, now: Ticks) {
+        self.timers_touched = true;
         // Byte writes to these registers do not occur outside of tests of firmware.
         if offset & 1 != 0 || size == AccessSize::Byte {
             return;

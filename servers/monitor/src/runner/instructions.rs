@@ -4,7 +4,7 @@
 use super::Runner;
 use crate::bus::Bus;
 use crate::emulate::control::{ControlRegister, ControlRequest};
-use crate::emulate::length::known_length;
+use crate::emulate::length::{known_length, plain_length};
 use crate::emulate::{EmulationError, Emulator, Progress};
 use crate::event::GuestException;
 use crate::exit::{AccessSize, Exit};
@@ -79,6 +79,10 @@ impl<V: Vcpu, L: MachineLock, H: Host> Runner<'_, '_, V, L, H> {
         }
         let rip = self.registers.rip;
         let memory = self.vm.memory();
+        let first_bytes = self.fetcher.first_bytes(&memory, mode, rip);
+        if let Some(length) = first_bytes.and_then(|bytes| plain_length(bytes, exit)) {
+            return Ok(Some(length));
+        }
         let fetched = self.fetcher.bytes(&memory, mode, &self.record, rip);
         let code = match fetched {
             Ok(code) => code,

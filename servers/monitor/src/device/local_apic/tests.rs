@@ -1,5 +1,6 @@
 use super::register as reg;
 use super::*;
+use crate::device::interrupt_message::Destination;
 use proptest::prelude::*;
 
 const KHZ: u64 = 24_000_000;
