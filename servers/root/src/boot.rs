@@ -9,7 +9,7 @@ use crate::native::{self, Native};
 use crate::resources::{Arena, Resources};
 use crate::run::Run;
 use crate::serial::{self, Serial};
-use crate::supervisor::{Log, Supervisor};
+use crate::supervisor::{Log, Own, Supervisor};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::Cell;
@@ -119,12 +119,17 @@ pub fn boot(info: &BootInfo, extra: &[u8], serial: Option<Serial>) -> Result<Boo
     attach_log(&mut arena, &mut resources, &mut space, &manifest, &fixed)?;
     let (timer, reply) = make_own_objects(&mut arena, &mut resources, &fixed)?;
     let endpoint = Endpoint::from_cptr(resources.cspace.cptr(fixed.root_endpoint));
+    let own = Own {
+        bytes: arena.bytes(),
+        context: native::own_context(),
+        cpu_us: 0,
+    };
     let alone = Rc::new(Cell::new(true));
     let log = RootLog {
         serial,
         alone: Rc::clone(&alone),
     };
-    let supervisor = Supervisor::new(resources, manifest, fixed, machine, archive, log);
+    let supervisor = Supervisor::new(resources, manifest, fixed, machine, own, archive, log);
     Ok(Booted {
         supervisor,
         endpoint,

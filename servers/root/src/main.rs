@@ -81,7 +81,7 @@ fn serve(booted: Booted) -> ! {
                     .borrow_mut()
                     .faulted(pid, thread, death, service.now_us());
             }
-            Sender::Signal(_) => service.supervisor.borrow_mut().start_due(service.now_us()),
+            Sender::Signal(_) => service.supervisor.borrow_mut().tick(service.now_us()),
         }
         if let Some(wanted) = service.power() {
             let mut supervisor = service.supervisor.borrow_mut();

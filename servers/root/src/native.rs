@@ -60,6 +60,12 @@ pub const fn own_thread() -> Tcb {
     Tcb::from_cptr(initial(InitialSlot::Tcb))
 }
 
+/// Root's own scheduling context.
+#[must_use]
+pub const fn own_context() -> SchedContext {
+    SchedContext::from_cptr(initial(InitialSlot::SchedContext))
+}
+
 /// A slot of the initial CNode.
 #[must_use]
 pub const fn initial_slot(index: u64) -> Slot {

@@ -163,3 +163,49 @@ impl<K: Kernel> Tables<'_, K> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::tests::system;
+
+    #[test]
+    fn a_reset_tries_the_chipset_and_then_the_keyboard_controller() {
+        let (mut system, _) = system();
+        reset(&mut system);
+        let writes = &system.resources.kernel.port_writes;
+        assert_eq!(*writes, [(0xcf9, 2), (0xcf9, 6), (0x64, 0xfe)]);
+    }
+
+    #[test]
+    fn sleeping_enables_acpi_first_and_sets_both_registers() {
+        let (mut system, _) = system();
+        let soft_off = SoftOff {
+            enable: Some((0xb2, 2)),
+            pm1a: (0x604, 5),
+            pm1b: Some((0x704, 1)),
+        };
+        sleep(&mut system, soft_off).unwrap();
+        let writes = &system.resources.kernel.port_writes;
+        assert_eq!(*writes, [(0xb2, 2), (0x604, 0x3400), (0x704, 0x2400)]);
+    }
+
+    #[test]
+    fn a_machine_without_tables_stays_on() {
+        let (mut system, _) = system();
+        off(&mut system);
+        system.machine.rsdp = Some([0; 36]);
+        off(&mut system);
+        assert_eq!(system.resources.kernel.port_writes, []);
+    }
+
+    #[test]
+    fn a_drivers_ports_are_used_through_its_own_capability() {
+        let (mut system, _) = system();
+        let free = system.resources.cspace.free();
+        ports(&mut system, 0x3f9, 0x3f9).unwrap();
+        assert_eq!(system.resources.cspace.free(), free);
+        ports(&mut system, 0x60, 0x60).unwrap();
+        assert_eq!(system.resources.cspace.free(), free - 1);
+    }
+}

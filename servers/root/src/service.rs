@@ -18,7 +18,7 @@ use proto::root::{
     ARGUMENT_BYTES_MAX, CapInfo, CapPart, Death, Ending, MachineInfo, MemoryUse, Pid, ProgramInfo,
     ProgramPart, ProgramState, RootError, RootServer, Started, Virtualisation,
 };
-use sel4_sys::object::LARGE_PAGE_BITS;
+use sel4_sys::object::{LARGE_PAGE_BITS, PRIORITY_MAX};
 
 /// Programs in one answer: 60 bytes each with a long name fit a message.
 const PROGRAMS_PER_PART: usize = 10;
@@ -91,21 +91,23 @@ impl<K: Kernel, F: Files, L: Log, C: Fn() -> u64> RootServer for Service<K, F, L
         let now_us = self.now_us();
         let mut supervisor = self.supervisor.borrow_mut();
         let ran = |place: &Place| {
-            supervisor
-                .instance(*place)
-                .is_some_and(|i| !matches!(i.state, State::Never))
+            let instance = supervisor.instance(*place);
+            instance.is_some_and(|instance| !matches!(instance.state, State::Never))
         };
-        let places: Vec<Place> = supervisor.places().into_iter().filter(ran).collect();
+        // Root comes first, as process 0.
+        let ran = supervisor.places().into_iter().filter(ran).map(Some);
+        let all: Vec<Option<Place>> = core::iter::once(None).chain(ran).collect();
         let first = from as usize;
-        let part = places.iter().skip(first).take(PROGRAMS_PER_PART);
+        let part = all.iter().skip(first).take(PROGRAMS_PER_PART);
         let programs: Vec<_> = part
-            .filter_map(|place| program_info(&mut supervisor, *place, now_us))
+            .filter_map(|place| match place {
+                None => Some(own_info(&mut supervisor)),
+                Some(place) => program_info(&mut supervisor, *place, now_us),
+            })
             .collect();
         let next = first + programs.len();
-        Ok(ProgramPart {
-            programs,
-            next: (next < places.len()).then_some(next as u32),
-        })
+        let next = (next < all.len()).then_some(next as u32);
+        Ok(ProgramPart { programs, next })
     }
 
     async fn caps(&self, caller: Caller, from: u32) -> Result<CapPart, RootError> {
@@ -286,6 +288,22 @@ impl<K: Kernel, F: Files, L: Log, C: Fn() -> u64> RootServer for Service<K, F, L
     }
 }
 
+/// Root itself.
+fn own_info<K: Kernel, F: Files, L: Log>(supervisor: &mut Supervisor<K, F, L>) -> ProgramInfo {
+    ProgramInfo {
+        pid: 0,
+        name: "root".into(),
+        instance: 0,
+        state: ProgramState::Running,
+        status: 0,
+        priority: PRIORITY_MAX as u8,
+        threads: 1,
+        memory_bytes: supervisor.own.bytes,
+        cpu_us: supervisor.own_cpu_us(),
+        restarts: 0,
+    }
+}
+
 fn program_info<K: Kernel, F: Files, L: Log>(
     supervisor: &mut Supervisor<K, F, L>,
     place: Place,
@@ -331,3 +349,6 @@ fn refusal(error: BuildError) -> RootError {
         BuildError::NoSuchMemory | BuildError::Kernel(_) => RootError::Unsupported,
     }
 }
+
+#[cfg(test)]
+mod tests;

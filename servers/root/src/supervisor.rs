@@ -17,11 +17,15 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use libcap::capability::SchedContext;
 use proto::boot::{ArchiveError, Callee, Manifest, Program, StartWhen};
 use proto::root::{Death, Ending, Pid};
 use proto::start::{PANIC_MESSAGE_BYTES_MAX, PANIC_MESSAGE_OFFSET};
 use sel4_sys::CapRights;
 
+/// How often callers of a server that is down for good are told so, in microseconds: nobody should
+/// wait long for what will not come, and nobody who asks again at once should keep root busy.
+const SWEEP_US: u64 = 1_000_000;
 /// Most bytes of a program's last words that are logged.
 const LAST_WORDS_MAX: usize = 400;
 
@@ -80,6 +84,17 @@ pub struct Instance {
     pub guest_bytes: u64,
 }
 
+/// Root itself, as others see it.
+#[derive(Debug)]
+pub struct Own {
+    /// Memory of its objects that outlive programs, in bytes.
+    pub bytes: u64,
+    /// Its scheduling context.
+    pub context: SchedContext,
+    /// CPU time that was read from that so far, in microseconds.
+    pub cpu_us: u64,
+}
+
 /// Names an instance: index of the program, and instance number.
 pub type Place = (u16, u16);
 
@@ -94,10 +109,14 @@ pub struct Supervisor<K, F, L> {
     pub fixed: Fixed,
     /// The machine.
     pub machine: Machine,
+    /// Root itself.
+    pub own: Own,
     files: F,
     log: L,
     instances: Vec<Vec<Instance>>,
     next_pid: Pid,
+    /// When callers of servers that are down for good are told next.
+    next_sweep_us: u64,
 }
 
 impl<K: Kernel, F: Files, L: Log> Supervisor<K, F, L> {
@@ -108,6 +127,7 @@ impl<K: Kernel, F: Files, L: Log> Supervisor<K, F, L> {
         manifest: Manifest,
         fixed: Fixed,
         machine: Machine,
+        own: Own,
         files: F,
         log: L,
     ) -> Self {
@@ -126,10 +146,12 @@ impl<K: Kernel, F: Files, L: Log> Supervisor<K, F, L> {
             manifest,
             fixed,
             machine,
+            own,
             files,
             log,
             instances,
             next_pid: 1,
+            next_sweep_us: 0,
         }
     }
 
@@ -228,8 +250,15 @@ impl<K: Kernel, F: Files, L: Log> Supervisor<K, F, L> {
         self.died(place, death, now_us);
     }
 
-    /// Starts instances whose wait is over.
-    pub fn start_due(&mut self, now_us: u64) {
+    /// Does what is due: starts instances whose wait is over, and tells those who called a server
+    /// that is down for good.
+    pub fn tick(&mut self, now_us: u64) {
+        if now_us >= self.next_sweep_us {
+            self.next_sweep_us = now_us + SWEEP_US;
+            for program in self.servers_down() {
+                self.tell_callers(program);
+            }
+        }
         for place in self.places() {
             let due = self.instance(place).is_some_and(
                 |instance| matches!(instance.state, State::Waiting(at_us) if at_us <= now_us),
@@ -241,9 +270,10 @@ impl<K: Kernel, F: Files, L: Log> Supervisor<K, F, L> {
         }
     }
 
-    /// When the next wait is over, in microseconds.
+    /// When [`Self::tick`] has something to do next, in microseconds.
     #[must_use]
     pub fn next_due_us(&self) -> Option<u64> {
+        let sweep = (!self.servers_down().is_empty()).then_some(self.next_sweep_us);
         let waits = self
             .instances
             .iter()
@@ -252,7 +282,18 @@ impl<K: Kernel, F: Files, L: Log> Supervisor<K, F, L> {
                 State::Waiting(at_us) => Some(at_us),
                 _ => None,
             });
-        waits.min()
+        waits.chain(sweep).min()
+    }
+
+    /// Servers that ended and that nothing will start again by itself.
+    fn servers_down(&self) -> Vec<u16> {
+        let is_down = |program: &Program, instances: &[Instance]| {
+            let ended = |instance: &Instance| matches!(instance.state, State::Ended(_));
+            program.replies > 0 && instances.iter().all(ended)
+        };
+        let programs = self.manifest.programs.iter().zip(&self.instances).zip(0..);
+        let down = programs.filter(|((program, instances), _)| is_down(program, instances));
+        down.map(|(_, index)| index).collect()
     }
 
     /// Whether nobody reads root's log: its reader has not started yet, or is down for good.
@@ -299,6 +340,16 @@ impl<K: Kernel, F: Files, L: Log> Supervisor<K, F, L> {
                 .is_some_and(|i| i.pid == pid && pid != 0)
         };
         self.places().into_iter().find(last)
+    }
+
+    /// CPU time of root itself, in microseconds.
+    pub fn own_cpu_us(&mut self) -> u64 {
+        self.own.cpu_us += self
+            .resources
+            .kernel
+            .consumed_us(self.own.context)
+            .unwrap_or(0);
+        self.own.cpu_us
     }
 
     /// CPU time of an instance's run, in microseconds.

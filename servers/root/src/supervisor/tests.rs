@@ -209,12 +209,19 @@ pub fn system_with_memory(memory_bits: u8) -> (System, Lines) {
     let fixed = Fixed::new(&mut arena, &mut resources, &manifest, archive, framebuffer).unwrap();
     let mut file = program_file(&[(5, 0x40_0000, 0x1800, 0x1800), (6, 0x40_2010, 8, 0x2000)]);
     file[0x1000..0x2800].copy_from_slice(&[0x0f, 0x05].repeat(0xc00));
+    let context = SchedContext::from_cptr(CPtr(14));
+    let own = Own {
+        bytes: arena.bytes(),
+        context,
+        cpu_us: 0,
+    };
     let lines = Lines::default();
     let system = Supervisor::new(
         resources,
         manifest,
         fixed,
         machine,
+        own,
         OneProgram(file),
         lines.clone(),
     );
@@ -393,12 +400,12 @@ fn a_fault_restarts_a_program_after_a_wait_and_says_so() {
         ]
     );
     assert_eq!(system.next_due_us(), Some(101_000));
-    system.start_due(100_999);
+    system.tick(100_999);
     assert!(matches!(
         system.instance((CONSOLE, 0)).unwrap().state,
         State::Waiting(101_000)
     ));
-    system.start_due(101_000);
+    system.tick(101_000);
     run_of(&system, (CONSOLE, 0));
     assert_eq!(system.instance((CONSOLE, 0)).unwrap().pid, 3);
     // A fault that was still on its way is not the new run's.
@@ -411,7 +418,7 @@ fn a_program_that_keeps_dying_stays_down() {
     let (mut system, lines) = system();
     system.start_at_boot(0);
     for now_us in [0, 1_000_000, 2_000_000] {
-        system.start_due(now_us);
+        system.tick(now_us);
         let pid = system.instance((ADMIN, 0)).unwrap().pid;
         system.faulted(pid, 0, Death::OtherFault(5), now_us);
     }
@@ -534,6 +541,22 @@ fn a_caller_of_a_dead_server_is_told() {
     let info = MessageInfo::from_word(context.rsi);
     assert_eq!((info.label(), info.length()), (reply_label::PEER_DIED, 1));
     assert_eq!((context.rdi, context.r10), (0, 0));
+}
+
+#[test]
+fn who_calls_a_server_that_is_down_for_good_is_told_within_a_second() {
+    let (mut system, _) = system();
+    system.start_at_boot(0);
+    assert_eq!(system.next_due_us(), None);
+    system.end((CONSOLE, 0), Ending::Stopped);
+    system.tick(5_000_000);
+    let slot = cap_named(&start_info(&system, (ADMIN, 0)), "console").slot;
+    admin_stands(&mut system, Syscall::Call, slot);
+    assert_eq!(system.next_due_us(), Some(6_000_000));
+    system.tick(5_999_999);
+    assert_eq!(admin_context(&mut system).rip, 0x40_0100);
+    system.tick(6_000_000);
+    assert_eq!(admin_context(&mut system).rip, 0x40_0102);
 }
 
 #[test]
