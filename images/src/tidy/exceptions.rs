@@ -35,6 +35,10 @@ const UNSAFE: [(&str, &str); 8] = [
         "tests/programs/guest-probe/src/code.rs",
         "the guests' code, which the assembler made",
     ),
+    (
+        "tests/programs/hostile/src/code.rs",
+        "the hostile threads' code, which the assembler made",
+    ),
 ];
 
 /// Files that may be longer than the limit, and why.

@@ -109,17 +109,43 @@ fn has_reason(lines: &[&str]) -> bool {
         .any(|line| line.contains("SAFETY:") || line.contains("# Safety"))
 }
 
+/// Lines of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lines {
+    /// All of them.
+    pub all: usize,
+    /// Those that are neither blank nor only a comment.
+    pub code: usize,
+}
+
+impl std::ops::AddAssign for Lines {
+    fn add_assign(&mut self, other: Self) {
+        self.all += other.all;
+        self.code += other.code;
+    }
+}
+
 /// Lines of Rust and assembly in the file, up to its test module.
-pub fn lines_without_tests(path: &Path, text: &str) -> usize {
+pub fn lines_without_tests(path: &Path, text: &str) -> Lines {
     let name = path.to_string_lossy();
     let test_file = name.contains("/tests/") || name.ends_with("tests.rs");
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("rs" | "s" | "S") if !test_file => {}
-        _ => return 0,
+    let comment = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("rs") if !test_file => "//",
+        Some("s" | "S") if !test_file => "#",
+        _ => return Lines::default(),
+    };
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let starts_tests =
+        |pair: &[&str]| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod tests {");
+    let end = lines
+        .windows(2)
+        .position(starts_tests)
+        .unwrap_or(lines.len());
+    let is_code = |line: &&&str| !line.is_empty() && !line.starts_with(comment);
+    Lines {
+        all: end,
+        code: lines[..end].iter().filter(is_code).count(),
     }
-    text.lines()
-        .take_while(|line| line.trim() != "#[cfg(test)]")
-        .count()
 }
 
 #[cfg(test)]
@@ -163,19 +189,11 @@ mod tests {
     }
 
     #[test]
-    fn tests_do_not_count() {
-        let text = "fn a() {}\n#[cfg(test)]\nmod tests {}\n";
-        assert_eq!(
-            lines_without_tests(Path::new("microkernel/src/a.rs"), text),
-            1
-        );
-        assert_eq!(
-            lines_without_tests(Path::new("microkernel/tests/a.rs"), text),
-            0
-        );
-        assert_eq!(
-            lines_without_tests(Path::new("microkernel/kernel.ld"), text),
-            0
-        );
+    fn tests_do_not_count_and_comments_are_no_code() {
+        let text = "//! Doc.\n\nfn a() {}\n#[cfg(test)]\nmod tests {}\n";
+        let count = |path| lines_without_tests(Path::new(path), text);
+        assert_eq!(count("microkernel/src/a.rs"), Lines { all: 3, code: 1 });
+        assert_eq!(count("microkernel/tests/a.rs"), Lines::default());
+        assert_eq!(count("microkernel/kernel.ld"), Lines::default());
     }
 }
