@@ -1,7 +1,7 @@
 //! Root tasks that try the kernel by itself: small guests on both kinds of virtualisation, and
 //! what programs stand on.
 
-use images::lab::{LabError, Machine, Medium, Qemu};
+use images::lab::{Bochs, LabError, Machine, Medium, Qemu};
 use std::time::Duration;
 use system_tests::built;
 
@@ -36,6 +36,13 @@ fn small_guests_pass_on_svm_with_one_cpu() {
 #[test]
 fn small_guests_pass_on_svm_with_four_cpus() {
     all_guests_pass(with_root_task("guest-probe").cpus(4).start(), "Svm");
+}
+
+/// Bochs emulates VMX, and boots from the image that has the probe in root's place.
+#[test]
+fn small_guests_pass_on_vmx() {
+    let machine = Bochs::new(&built("guest-probe.iso"), &built("lab"));
+    all_guests_pass(machine.start(), "Vmx");
 }
 
 #[test]

@@ -1,0 +1,117 @@
+//! A root task whose threads do to the kernel whatever they can.
+//!
+//! In each round `crew` makes threads on every CPU, with an address space and a capability space of
+//! their own that hold objects of every kind, themselves included; they run `hostile.s`: random
+//! system calls, random messages, instructions that fault. Again and again their registers are
+//! put right and they are resumed. Then everything is revoked while they run, and made anew from
+//! the same memory. What they must not do is stop this thread or the kernel: the last line is
+//! `HOSTILE survived`. Boot it in place of root on a kernel with debug system calls; it ends
+//! QEMU if QEMU has the device for that.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+#[expect(unsafe_code, reason = "code that the assembler made")]
+mod code;
+mod crew;
+mod memory;
+mod random;
+
+use libcap::capability::{IoPort, IoPortControl, Notification, Tcb, Timer};
+use libcap::runtime::BootEnv;
+use libcap::{kernel, log};
+use sel4_sys::{ExtraRecord, InitialSlot, ObjectType};
+
+use crew::Crew;
+use memory::Memory;
+use random::Random;
+
+/// How long all rounds together last: a minute of an emulated CPU is some million system calls.
+const SECONDS: u64 = 20;
+/// Resumptions in a round.
+const TURNS: u64 = 12;
+/// Time between them: a few slices of the threads.
+const TURN_MS: u64 = 3;
+/// Port that ends QEMU.
+const EXIT_PORT: u16 = 0xf4;
+/// Bytes of the machine's record up to the frequency, and where that is.
+const FREQUENCY: core::ops::Range<usize> = 8..16;
+
+libcap::root_task!(main, heap_bytes = 256 << 10);
+
+fn main(env: BootEnv) -> ! {
+    let mut memory = Memory::new(env);
+    let clock = Clock::new(&mut memory, env);
+    let nodes = env.boot_info.nodes;
+    log!("HOSTILE begins on {nodes} CPUs");
+    let mut random = Random::new(0x7e55_e2a0);
+    let end = kernel::time_stamp() + SECONDS * 1000 * clock.ticks_per_ms;
+    let (mut rounds, mut calls) = (0, 0);
+    while kernel::time_stamp() < end {
+        let mut crew = Crew::new(&mut memory, &mut random);
+        for _ in 0..TURNS {
+            crew.resume(&mut random);
+            clock.sleep_ms(TURN_MS);
+        }
+        calls += crew.calls();
+        memory.revoke_all();
+        rounds += 1;
+    }
+    log!("HOSTILE survived {rounds} rounds, {calls} system calls");
+    end_emulator(&mut memory)
+}
+
+/// A timer that wakes this thread.
+struct Clock {
+    bell: Notification,
+    timer: Timer,
+    ticks_per_ms: u64,
+}
+
+impl Clock {
+    fn new(memory: &mut Memory, env: BootEnv) -> Self {
+        let bell: Notification = memory.keep(ObjectType::Notification, 0);
+        let timer: Timer = memory.keep(ObjectType::Timer, 0);
+        timer.bind(bell).expect("a new notification");
+        let record = env
+            .record(ExtraRecord::Machine)
+            .expect("the kernel describes the machine");
+        let khz = record[FREQUENCY]
+            .first_chunk()
+            .map(|bytes| u64::from_le_bytes(*bytes));
+        Self {
+            bell,
+            timer,
+            ticks_per_ms: khz.expect("a word"),
+        }
+    }
+
+    fn sleep_ms(&self, ms: u64) {
+        let deadline = kernel::time_stamp() + ms * self.ticks_per_ms;
+        self.timer.arm(deadline).expect("a timer can be armed");
+        self.bell.wait();
+    }
+}
+
+/// The thread that runs this.
+fn own_thread() -> Tcb {
+    Tcb::from_cptr(InitialSlot::Tcb.cptr())
+}
+
+/// Ends QEMU; without the port the program stops.
+fn end_emulator(memory: &mut Memory) -> ! {
+    let slot = memory.kept_slot();
+    let control = IoPortControl::from_cptr(InitialSlot::IoPortControl.cptr());
+    if control
+        .issue(EXIT_PORT, EXIT_PORT + 3, memory.slot(slot))
+        .is_ok()
+    {
+        // Nothing is there on other machines.
+        let _ = IoPort::from_cptr(slot).write_u32(EXIT_PORT, 0);
+    }
+    loop {
+        kernel::yield_now();
+    }
+}
