@@ -3,7 +3,7 @@
 
 IMAGES := cargo run -q -p images --
 # Root tasks that try or measure the kernel.
-PROBES := bench guest-probe libcap/self_test
+PROBES := bench guest-bench guest-probe libcap/self_test
 # Another root task in place of ours, for `make iso`: any image for seL4's configuration A.
 ROOT ?=
 
@@ -53,7 +53,7 @@ probes: setup ## build the debug kernel and the root tasks that try the kernel
 	@sh images/programs.sh build $(PROBES)
 	@$(IMAGES) iso out/bin/guest-probe out/guest-probe.iso
 
-bench: kernel probes ## measure the kernel, print a table, write out/bench.json
+bench: kernel programs probes ## measure kernel and VMs, print a table, write out/bench.json
 	@$(IMAGES) bench
 
 lab: iso ## boot on KVM where this machine has it nested, else in QEMU's own emulation

@@ -14,6 +14,8 @@ pub struct Sources {
     pub programs: PathBuf,
     /// Files that appear under `/boot` by their own name.
     pub boot_files: Vec<PathBuf>,
+    /// Files that were made, with their names in the archive.
+    pub made: Vec<(String, Vec<u8>)>,
     /// The guest's kernel, which appears as `/boot/vmlinuz`.
     pub guest_kernel: Option<PathBuf>,
 }
@@ -29,6 +31,7 @@ pub fn build(sources: &Sources) -> Result<Vec<u8>, String> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         files.push((format!("/boot/{name}"), read(path)?));
     }
+    files.extend(sources.made.iter().cloned());
     if let Some(kernel) = &sources.guest_kernel {
         files.push(("/boot/vmlinuz".to_owned(), read(kernel)?));
         files.push((

@@ -1,24 +1,44 @@
-//! `make bench`: measures the kernel and sets its figures beside those of others.
+//! `make bench`: measures the kernel and virtual machines and sets the figures beside those of
+//! others.
 //!
-//! The root task `tests/programs/bench` counts instructions under QEMU, where one instruction takes
-//! one tick; what it prints is read here, compared with [`rows::ROWS`], printed as a table and
-//! written to `out/bench.json`. What others measured stands here, not in the program.
+//! Everything runs under QEMU, where one instruction takes one tick. The root task
+//! `tests/programs/bench` counts what the kernel needs, the guest `tests/programs/guest-bench` what
+//! a virtual machine does ([`virtual_machine`]). What they print is read here, compared with
+//! [`rows::ROWS`], printed as a table and written to `out/bench.json`. What others measured stands
+//! here, not in the programs.
 
+mod guest_kernel;
 mod rows;
+mod virtual_machine;
 
-use crate::lab::{Medium, Qemu};
+use crate::lab::{LabError, Medium, Qemu};
 use rows::{ROWS, Row};
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-/// What the program prints before each line, and what it prints last.
+pub use virtual_machine::guest_files;
+
+/// What a program prints before each line, and what the root task prints last.
 const MARK: &str = "bench: ";
 const LAST: &str = "bench: done";
-/// How long it may take: seconds when the host is idle.
+/// How long the root task may take: seconds when the host is idle.
 const LIMIT: Duration = Duration::from_secs(300);
-/// Memory of the machine, in MiB: the program needs a few.
+/// Memory of its machine, in MiB: the program needs a few.
 const MEMORY_MIB: u32 = 512;
+
+/// What is measured, and where the figures go.
+#[derive(Debug)]
+pub struct Subjects<'a> {
+    /// The kernel.
+    pub kernel: &'a Path,
+    /// The root task that measures it.
+    pub program: &'a Path,
+    /// The image of the whole system with [`guest_files`].
+    pub system: &'a Path,
+    /// The file to write.
+    pub json: &'a Path,
+}
 
 /// A row with its value, if everything that it consists of was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,29 +47,36 @@ struct Measured {
     value: Option<u64>,
 }
 
-/// Boots `kernel` with the root task `program`, prints the table and writes `json`.
+/// Measures everything, prints the table and writes the file.
 ///
 /// # Errors
-/// When the machine does not end as it should, or the file cannot be written.
-pub fn run(kernel: &Path, program: &Path, json: &Path) -> Result<(), String> {
+/// When a machine does not end as it should, or the file cannot be written.
+pub fn run(subjects: &Subjects<'_>) -> Result<(), String> {
+    println!("images: counting the kernel's instructions in QEMU");
+    let mut printed = measure_kernel(subjects).map_err(|error| error.to_string())?;
+    println!("images: counting what virtual machines need (some minutes)");
+    let machines = virtual_machine::measure(subjects.system);
+    printed += &machines.map_err(|error| error.to_string())?;
+    let measured = join(&printed)?;
+    print!("{}", table(&measured));
+    let json = subjects.json;
+    std::fs::write(json, to_json(&measured))
+        .map_err(|error| format!("{}: {error}", json.display()))?;
+    println!("images: {}", json.display());
+    Ok(())
+}
+
+/// Boots the kernel with its root task; what that printed.
+fn measure_kernel(subjects: &Subjects<'_>) -> Result<String, LabError> {
     let medium = Medium::Kernel {
-        kernel: kernel.to_owned(),
-        module: Some(program.to_owned()),
+        kernel: subjects.kernel.to_owned(),
+        module: Some(subjects.program.to_owned()),
     };
     let machine = Qemu::new(medium)
         .cpus(1)
         .memory_mib(MEMORY_MIB)
         .counting_instructions();
-    let mut machine = machine.start().map_err(|error| error.to_string())?;
-    let printed = machine
-        .wait_for(LAST, LIMIT)
-        .map_err(|error| error.to_string())?;
-    let measured = join(&printed)?;
-    print!("{}", table(&measured));
-    std::fs::write(json, to_json(&measured))
-        .map_err(|error| format!("{}: {error}", json.display()))?;
-    println!("images: {}", json.display());
-    Ok(())
+    machine.start()?.wait_for(LAST, LIMIT)
 }
 
 /// The lines `bench: NAME = VALUE ...` of what the machine printed.

@@ -47,8 +47,24 @@ struct Segment {
     kind: u32,
     flags: u32,
     offset: usize,
+    address: usize,
     file_bytes: usize,
+    memory_bytes: usize,
 }
+
+/// A program as it lies in memory.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Address of the first byte.
+    pub start: usize,
+    /// Where it begins to run.
+    pub entry: usize,
+    /// From there to the end of the highest segment.
+    pub bytes: Vec<u8>,
+}
+
+/// The most memory that [`image`] lays out: what it is for needs a few pages.
+const MAXIMUM_IMAGE_BYTES: usize = 16 << 20;
 
 /// `file` without anything after its last segment and without section headers: what is loaded
 /// stays as it is. For the kernel, which needs no check.
@@ -92,6 +108,37 @@ pub fn program(file: &[u8]) -> Result<Vec<u8>, Fault> {
     trim(file)
 }
 
+/// Lays `file` out as a loader would.
+///
+/// # Errors
+/// `NotElf`; `Truncated` also if it has no segments, or more than this is made for.
+pub fn image(file: &[u8]) -> Result<Image, Fault> {
+    let mut segments = segments(file)?;
+    segments.retain(|segment| segment.kind == PT_LOAD);
+    let start = segments.iter().map(|segment| segment.address).min();
+    let start = start.ok_or(Fault::Truncated)?;
+    let mut bytes = Vec::new();
+    for segment in &segments {
+        let end = segment.offset.checked_add(segment.file_bytes);
+        let source = end.and_then(|end| file.get(segment.offset..end));
+        let source = source.ok_or(Fault::Truncated)?;
+        let at = segment.address - start;
+        let length = segment.memory_bytes.max(source.len());
+        let end = at.checked_add(length).ok_or(Fault::Truncated)?;
+        if end > MAXIMUM_IMAGE_BYTES {
+            return Err(Fault::Truncated);
+        }
+        bytes.resize(end.max(bytes.len()), 0);
+        bytes[at..at + source.len()].copy_from_slice(source);
+    }
+    let entry = word(file, 0x18).ok_or(Fault::NotElf)?;
+    Ok(Image {
+        start,
+        entry,
+        bytes,
+    })
+}
+
 fn segments(file: &[u8]) -> Result<Vec<Segment>, Fault> {
     // Magic, 64-bit, little endian; machine 62 is x86-64.
     if file.get(..6) != Some(b"\x7fELF\x02\x01") || half(file, 0x12) != Some(62) {
@@ -112,7 +159,9 @@ fn segment(file: &[u8], table: usize, index: usize) -> Option<Segment> {
         kind: double(0)?,
         flags: double(4)?,
         offset: word(header, 8)?,
+        address: word(header, 16)?,
         file_bytes: word(header, 32)?,
+        memory_bytes: word(header, 40)?,
     })
 }
 
@@ -149,7 +198,9 @@ mod tests {
         file[64..68].copy_from_slice(&kind.to_le_bytes());
         file[68..72].copy_from_slice(&flags.to_le_bytes());
         file[72..80].copy_from_slice(&0x100u64.to_le_bytes());
+        file[80..88].copy_from_slice(&0x40_0000u64.to_le_bytes());
         file[96..104].copy_from_slice(&16u64.to_le_bytes());
+        file[104..112].copy_from_slice(&24u64.to_le_bytes());
         file
     }
 
@@ -173,12 +224,21 @@ mod tests {
         assert_eq!(program(b"#!/bin/sh"), Err(Fault::NotElf));
     }
 
+    #[test]
+    fn an_image_is_what_memory_holds_with_zeros_where_the_file_ends() {
+        let image = image(&sample(2, PT_LOAD, 5)).expect("a program");
+        assert_eq!(image.start, 0x40_0000);
+        assert_eq!(image.bytes[..16], [0xcc; 16]);
+        assert_eq!(image.bytes[16..], [0; 8]);
+    }
+
     proptest! {
         #[test]
         fn mutated_files_never_panic(at in 0usize..0x200, value in any::<u8>()) {
             let mut file = sample(2, PT_LOAD, 5);
             file[at] = value;
             let _ = program(&file);
+            let _ = image(&file);
         }
     }
 }

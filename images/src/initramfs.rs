@@ -41,6 +41,16 @@ pub fn build(busybox: &Path) -> Result<Vec<u8>, String> {
     Ok(archive(&program))
 }
 
+/// An archive whose `/init` is `program` and which has nothing else.
+#[must_use]
+pub fn with_init(program: &[u8]) -> Vec<u8> {
+    let mut cpio = Cpio::default();
+    cpio.add("dev", DIRECTORY, [0, 0], &[]);
+    cpio.add("dev/console", CHARACTER_DEVICE, CONSOLE_DEVICE, &[]);
+    cpio.add("init", PROGRAM, [0, 0], program);
+    cpio.finish()
+}
+
 fn archive(busybox: &[u8]) -> Vec<u8> {
     let mut cpio = Cpio::default();
     for directory in ["bin", "dev", "proc", "sys", "tmp"] {

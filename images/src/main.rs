@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 const MANIFEST: &str = "images/system.toml";
 const ISO: &str = "out/tessera.iso";
+const BENCH_ISO: &str = "out/bench.iso";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -50,22 +51,44 @@ fn programs() -> Result<(), String> {
 
 /// Builds `out/tessera.iso` from what was built before.
 fn system_iso() -> Result<(), String> {
+    pack(&["images/boot/debian.json"], Vec::new(), "out/iso", ISO)
+}
+
+/// Builds `out/bench.iso`: the system with the guests that are measured.
+fn bench_iso() -> Result<(), String> {
+    let program = archive::read(Path::new("out/bin/guest-bench"))?;
+    let files = [
+        "images/boot/bench-exits.json",
+        "images/boot/bench-start.json",
+    ];
+    let made = bench::guest_files(&program)?;
+    pack(&files, made, "out/iso-bench", BENCH_ISO)
+}
+
+/// Packs the system with these files under `/boot`, and those that were `made`.
+fn pack(
+    boot_files: &[&str],
+    made: Vec<(String, Vec<u8>)>,
+    tree: &str,
+    image: &str,
+) -> Result<(), String> {
     let sources = archive::Sources {
         manifest: MANIFEST.into(),
         programs: "out/bin".into(),
-        boot_files: vec!["images/boot/debian.json".into()],
+        boot_files: boot_files.iter().map(Into::into).collect(),
+        made,
         guest_kernel: Some(debian::kernel(Path::new("out/cache"))?),
     };
     let bytes = archive::build(&sources)?;
-    let path = Path::new("out/archive");
-    std::fs::write(path, bytes).map_err(|error| format!("out/archive: {error}"))?;
+    let path = format!("{tree}.archive");
+    std::fs::write(&path, bytes).map_err(|error| format!("{path}: {error}"))?;
     let contents = iso::Contents {
         kernel: Path::new("out/kernel.elf"),
         root: Path::new("out/bin/root"),
-        archive: Some(path),
+        archive: Some(Path::new(&path)),
     };
-    iso::build(&contents, Path::new("out/iso"), Path::new(ISO))?;
-    println!("images: {ISO}");
+    iso::build(&contents, Path::new(tree), Path::new(image))?;
+    println!("images: {image}");
     Ok(())
 }
 
@@ -99,12 +122,13 @@ fn run(machine: &Qemu) -> Result<(), String> {
 }
 
 fn measure() -> Result<(), String> {
-    println!("images: counting instructions in QEMU");
-    bench::run(
-        Path::new("out/kernel.elf"),
-        Path::new("out/bin/bench"),
-        Path::new("out/bench.json"),
-    )
+    bench_iso()?;
+    bench::run(&bench::Subjects {
+        kernel: Path::new("out/kernel.elf"),
+        program: Path::new("out/bin/bench"),
+        system: Path::new(BENCH_ISO),
+        json: Path::new("out/bench.json"),
+    })
 }
 
 fn lab() -> Result<(), String> {

@@ -56,6 +56,7 @@ fn main(mut env: Env) -> ! {
         Err(status) => give_up(&root, status),
     };
     report(&root, VmStatus::Running);
+    log!("the guest starts");
     run_others(move |thread| {
         let index = thread as usize - 1;
         if index < vcpus {

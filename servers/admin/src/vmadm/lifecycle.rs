@@ -17,6 +17,8 @@ use super::launch;
 use super::settings::Settings;
 use super::store::{LastRun, Run, Transition, VmRecord, VmStore};
 use super::uuid::Uuid;
+use libcap::log;
+
 use crate::failure::Failure;
 use crate::machine::Machine;
 
@@ -187,6 +189,7 @@ fn launch<M: Machine>(
     let Some(vm) = machine.vms().find(uuid) else {
         return Err(Failure::Failed(format!("VM {uuid} does not exist")));
     };
+    log!("VM {uuid} asked for");
     let settings = vm.settings.clone();
     let arguments = launch::arguments(&settings)?;
     if text == ConsoleText::Cleared {
