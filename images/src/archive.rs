@@ -1,5 +1,6 @@
 //! Gathers what the boot archive holds: the manifest, its programs and the files under `/boot`.
 
+use crate::debian::Guest;
 use crate::{elf, initramfs, manifest};
 use proto::boot::Manifest;
 use std::collections::BTreeSet;
@@ -16,8 +17,8 @@ pub struct Sources {
     pub boot_files: Vec<PathBuf>,
     /// Files that were made, with their names in the archive.
     pub made: Vec<(String, Vec<u8>)>,
-    /// The guest's kernel, which appears as `/boot/vmlinuz`.
-    pub guest_kernel: Option<PathBuf>,
+    /// The guest: its kernel appears as `/boot/vmlinuz`, its modules in `/boot/initrd`.
+    pub guest: Option<Guest>,
 }
 
 /// Builds the archive.
@@ -32,12 +33,10 @@ pub fn build(sources: &Sources) -> Result<Vec<u8>, String> {
         files.push((format!("/boot/{name}"), read(path)?));
     }
     files.extend(sources.made.iter().cloned());
-    if let Some(kernel) = &sources.guest_kernel {
-        files.push(("/boot/vmlinuz".to_owned(), read(kernel)?));
-        files.push((
-            "/boot/initrd".to_owned(),
-            initramfs::build(Path::new(initramfs::BUSYBOX))?,
-        ));
+    if let Some(guest) = &sources.guest {
+        let initramfs = initramfs::build(Path::new(initramfs::BUSYBOX), &guest.modules)?;
+        files.push(("/boot/vmlinuz".to_owned(), read(&guest.kernel)?));
+        files.push(("/boot/initrd".to_owned(), initramfs));
     }
     Ok(proto::boot::archive::build(&manifest, &files))
 }

@@ -1,4 +1,4 @@
-//! Debian's own kernel for the guest, fetched by apt and never changed.
+//! Debian's own kernel for the guest, with some of its modules, fetched by apt and never changed.
 //!
 //! The metapackage `linux-image-cloud-amd64` depends on the package of the newest kernel. That
 //! one is downloaded (not installed) and unpacked into the cache directory.
@@ -9,11 +9,39 @@ use std::process::Command;
 /// The package that always names the newest cloud kernel of the release.
 const METAPACKAGE: &str = "linux-image-cloud-amd64";
 
-/// The kernel image in `cache`, downloaded if it is not there yet.
+/// Directory of the cache into which the package is unpacked.
+const TREE: &str = "linux";
+/// The modules that tell a guest of its power button, in the order in which they are loaded: a
+/// kernel without them never hears of it.
+const MODULES: [&str; 2] = ["drivers/input/evdev.ko", "drivers/acpi/button.ko"];
+
+/// What a guest is made of.
+#[derive(Debug)]
+pub struct Guest {
+    /// The kernel image.
+    pub kernel: PathBuf,
+    /// The modules that its first program loads, in that order.
+    pub modules: Vec<PathBuf>,
+}
+
+/// The guest's kernel and modules in `cache`, downloaded if they are not there yet.
 ///
 /// # Errors
 /// A sentence that says which step failed.
-pub fn kernel(cache: &Path) -> Result<PathBuf, String> {
+pub fn guest(cache: &Path) -> Result<Guest, String> {
+    let kernel = kernel(cache)?;
+    // One package holds one version.
+    let versions = cache.join(TREE).join("lib/modules");
+    let version = find(&versions, |_| true)?;
+    let modules = MODULES.map(|module| version.join("kernel").join(module));
+    Ok(Guest {
+        kernel,
+        modules: modules.into(),
+    })
+}
+
+/// The kernel image in `cache`, downloaded if it is not there yet.
+fn kernel(cache: &Path) -> Result<PathBuf, String> {
     let kernel = cache.join("vmlinuz");
     if kernel.exists() {
         return Ok(kernel);
@@ -27,7 +55,7 @@ pub fn kernel(cache: &Path) -> Result<PathBuf, String> {
     let archive = find(cache, |name| {
         name.starts_with(&package) && name.ends_with(".deb")
     })?;
-    let tree = cache.join("linux");
+    let tree = cache.join(TREE);
     run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&tree))?;
     let image = find(&tree.join("boot"), |name| name.starts_with("vmlinuz-"))?;
     // Renamed last, so that an interrupted download is not taken for a whole one.

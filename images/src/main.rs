@@ -77,7 +77,7 @@ fn pack(
         programs: "out/bin".into(),
         boot_files: boot_files.iter().map(Into::into).collect(),
         made,
-        guest_kernel: Some(debian::kernel(Path::new("out/cache"))?),
+        guest: Some(debian::guest(Path::new("out/cache"))?),
     };
     let bytes = archive::build(&sources)?;
     let path = format!("{tree}.archive");

@@ -48,7 +48,7 @@ impl EchoServer for Server<'_> {
 libcap::program!(main);
 
 fn main(mut env: Env) -> ! {
-    log!("{} serves, run {}", env.program(), env.instance());
+    log!("{} serves", env.program());
     let reactor = Reactor::new();
     let server = Server {
         reactor: &reactor,

@@ -63,7 +63,7 @@ impl Env {
         &self.program
     }
 
-    /// Which run of the program this is, from 0.
+    /// Which of the program's instances this is, from 0; a restart keeps the number.
     #[must_use]
     pub const fn instance(&self) -> u32 {
         self.instance

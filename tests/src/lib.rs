@@ -2,6 +2,9 @@
 //!
 //! This library has what the tests have in common; each file in `tests/` is one subject.
 
+pub mod guest;
+pub mod picture;
+
 use images::lab::{LabError, Machine, Qemu};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,4 +57,18 @@ pub fn boot(machine: &Qemu) -> Result<Machine, LabError> {
 pub fn command(machine: &mut Machine, line: &str) -> Result<String, LabError> {
     machine.ask(line, line, COMMAND_LIMIT)?;
     machine.wait_for(PROMPT, COMMAND_LIMIT)
+}
+
+/// Types a command at the prompt and returns what it printed and its exit code.
+///
+/// # Errors
+/// When the prompt or the code does not come.
+pub fn exit_code(machine: &mut Machine, line: &str) -> Result<(String, u8), LabError> {
+    let printed = command(machine, line)?;
+    let answer = command(machine, "echo code $?")?;
+    let code = answer.lines().find_map(|line| line.strip_prefix("code "));
+    match code.and_then(|code| code.trim().parse().ok()) {
+        Some(code) => Ok((printed, code)),
+        None => Err(LabError::new(format!("no exit code in: {answer}"))),
+    }
 }

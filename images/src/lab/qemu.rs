@@ -1,8 +1,10 @@
 //! QEMU: the machine with AMD SVM (TCG emulates it with nested paging).
 
+use super::desk::Desk;
 use super::machine::{LabError, Machine, spawn};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// Debian's UEFI firmware: read-only code, and variables that a run may scribble on.
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
@@ -136,18 +138,36 @@ impl Qemu {
     /// # Errors
     /// When QEMU cannot be started.
     pub fn start(&self) -> Result<Machine, LabError> {
+        under_control(self.emulator("none")?)
+    }
+
+    /// Starts the machine with a screen and a keyboard that the test has at hand too.
+    ///
+    /// # Errors
+    /// When QEMU cannot be started.
+    pub fn start_with_desk(&self) -> Result<(Machine, Desk), LabError> {
+        let failed = |error: std::io::Error| LabError::new(format!("qemu: {error}"));
+        let listener = TcpListener::bind("127.0.0.1:0").map_err(failed)?;
+        let port = listener.local_addr().map_err(failed)?.port();
+        let emulator = self
+            .clone()
+            .with_screen()
+            .emulator(&format!("tcp:127.0.0.1:{port}"));
+        let mut emulator = emulator?;
+        let desk = Desk::accept(&listener, &mut emulator).inspect_err(|_| {
+            // Both fail only when it has already ended.
+            let _ = emulator.kill();
+            let _ = emulator.wait();
+        })?;
+        Ok((under_control(emulator)?, desk))
+    }
+
+    /// QEMU with COM1 on its pipes and its monitor there.
+    fn emulator(&self, monitor: &str) -> Result<Child, LabError> {
         let mut command = self.command();
-        command.args(["-serial", "stdio", "-monitor", "none", "-no-reboot"]);
+        command.args(["-serial", "stdio", "-monitor", monitor, "-no-reboot"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = spawn(&mut command)?;
-        let pipes = child.stdin.take().zip(child.stdout.take());
-        let (input, output) = pipes.ok_or_else(|| LabError::new("qemu has no pipes".into()))?;
-        Ok(Machine::new(
-            child,
-            Box::new(input),
-            Box::new(output),
-            Box::new(()),
-        ))
+        spawn(&mut command)
     }
 
     /// Runs the machine with COM1 on this terminal until it ends; Ctrl-A X ends it.
@@ -209,4 +229,16 @@ impl Qemu {
         command.args(&self.extra);
         command
     }
+}
+
+/// The machine of an emulator whose pipes are its COM1.
+fn under_control(mut emulator: Child) -> Result<Machine, LabError> {
+    let pipes = emulator.stdin.take().zip(emulator.stdout.take());
+    let (input, output) = pipes.ok_or_else(|| LabError::new("qemu has no pipes".into()))?;
+    Ok(Machine::new(
+        emulator,
+        Box::new(input),
+        Box::new(output),
+        Box::new(()),
+    ))
 }

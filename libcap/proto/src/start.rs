@@ -30,7 +30,7 @@ pub const PANIC_MESSAGE_BYTES_MAX: usize = 4096 - 1032 - 4;
 pub struct StartInfo {
     /// Name of the program in the manifest.
     pub program: String,
-    /// Which run of it this is, from 0; a restart counts up.
+    /// Which of the program's instances this is, from 0; a restart keeps the number.
     pub instance: u32,
     /// Number of threads, the main thread included.
     pub threads: u32,

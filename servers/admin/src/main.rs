@@ -59,7 +59,7 @@ fn main(mut env: Env) -> ! {
         vms: MemoryStore::default(),
         mixer: Mixer::new(time_stamp()),
     };
-    log!("the shell starts, run {}", env.instance());
+    log!("the shell starts");
     let mut shell = Shell::new(machine);
     shell.start();
     loop {
