@@ -21,7 +21,7 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev 2>/dev/null
 echo TESSERA-GUEST-INIT $(uname -r) $(nproc) cpus
 for module in /lib/modules/*.ko; do insmod $module; done
-acpid -l /dev/null -p /tmp/acpid.pid
+acpid -l /dev/null -p /acpid.pid
 export PS1='guest# ' HOME=/
 setsid -c sh -i </dev/ttyS0 >/dev/ttyS0 2>&1
 poweroff -f
