@@ -304,9 +304,13 @@ impl Kernel {
         if current.yield_to.get().is_some() {
             self.complete_yield_to(current);
         }
-        if current.state.get() == ThreadState::Restart {
-            current.registers.rip.set(current.restart_ip.get());
-            self.set_thread_state(current, ThreadState::Running);
+        match current.state.get() {
+            ThreadState::Restart => {
+                current.registers.rip.set(current.restart_ip.get());
+                self.set_thread_state(current, ThreadState::Running);
+            }
+            ThreadState::RunningVm => self.take_signal_in_guest(current),
+            _ => {}
         }
     }
 

@@ -35,7 +35,8 @@ impl Kernel {
         }
     }
 
-    /// Ends the VMEnter of `tcb`. On another CPU that CPU does it, when it has left the guest.
+    /// Ends the VMEnter of `tcb`. On another CPU that CPU does it, when it has left the guest
+    /// ([`Self::take_signal_in_guest`]).
     fn signal_guest(&self, notification: Ref<Notification>, tcb: Ref<Tcb>, badge: u64) {
         let its = usize::from(tcb.node.get());
         let runs = self.node_of(tcb).current.get() == Some(tcb);
@@ -50,6 +51,18 @@ impl Kernel {
         self.lend_sched_context(notification, tcb);
         if self.is_schedulable(tcb) && !runs {
             self.possible_switch_to(tcb);
+        }
+    }
+
+    /// `tcb` is about to go on in its guest: a signal that another CPU left for it ends its VMEnter.
+    /// The kick may come only after this CPU chose other threads in between, so this looks whenever
+    /// the thread is chosen.
+    pub(crate) fn take_signal_in_guest(&self, tcb: Ref<Tcb>) {
+        if let Some(bound) = tcb.bound_notification.get()
+            && let Some(badge) = bound.take()
+        {
+            crate::vcpu::leave_for_notification(tcb, badge);
+            self.set_thread_state(tcb, ThreadState::Running);
         }
     }
 

@@ -153,14 +153,6 @@ impl Kernel {
     /// Another CPU asks this one to look at its queues.
     pub fn handle_kick(&self) {
         self.check_budget();
-        let current = self.current();
-        if current.state.get() == ThreadState::RunningVm
-            && let Some(bound) = current.bound_notification.get()
-            && let Some(badge) = bound.take()
-        {
-            crate::vcpu::leave_for_notification(current, badge);
-            self.set_thread_state(current, ThreadState::Running);
-        }
         self.node().reprogram.set(true);
         self.reschedule_required();
     }

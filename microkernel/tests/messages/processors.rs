@@ -3,7 +3,8 @@
 //! The tests act as one CPU after the other. CPU 1 runs `client`; CPU 0 runs `boss`.
 
 use microkernel::arch::host::MACHINE;
-use microkernel::object::{Slot, Tcb, TcbSlot, ThreadState};
+use microkernel::kernel::Kernel;
+use microkernel::object::{Notification, Slot, Tcb, TcbSlot, ThreadState};
 use microkernel::store::Ref;
 use microkernel::time::Entry;
 use sel4_sys::{InvocationLabel, MessageInfo, Syscall};
@@ -151,4 +152,70 @@ fn a_deleted_thread_is_nowhere_on_the_other_cpu() {
     both.let_other_cpu_go_on();
     let there = &both.world.kernel.nodes[1];
     assert_eq!(there.current.get(), there.idle.get());
+}
+
+/// The client is in its guest on CPU 1, bound to a notification.
+fn enter_guest(both: &Processors) -> Ref<Notification> {
+    let client = both.world.client;
+    let bell: Ref<Notification> = object();
+    bell.bound_tcb.set(Some(client));
+    client.bound_notification.set(Some(bell));
+    client.state.set(ThreadState::RunningVm);
+    bell
+}
+
+/// Whether VMEnter of the client ended with this badge.
+fn left_with(both: &Processors, badge: u64) -> bool {
+    let client = both.world.client;
+    client.state.get() == ThreadState::Running && client.registers.rdi.get() == badge
+}
+
+#[test]
+fn a_signal_kicks_a_guest_out_on_another_cpu() {
+    let both = Processors::new();
+    let bell = enter_guest(&both);
+    MACHINE.with(|m| m.kicked.set(0));
+    both.world.kernel.signal(bell, 5);
+    both.world.kernel.leave();
+    assert_eq!(MACHINE.with(|m| m.kicked.get()), 1 << 1);
+    assert_eq!(both.world.client.state.get(), ThreadState::RunningVm);
+    MACHINE.with(|m| m.node.set(1));
+    both.world.kernel.enter();
+    both.world.kernel.handle_kick();
+    both.world.kernel.leave();
+    MACHINE.with(|m| m.node.set(0));
+    assert!(left_with(&both, 5) && !bell.active.get());
+}
+
+#[test]
+fn a_signal_is_not_lost_if_the_kick_finds_another_thread() {
+    let both = Processors::new();
+    let bell = enter_guest(&both);
+    let (kernel, there) = (both.world.kernel, &both.world.kernel.nodes[1]);
+    // CPU 1 is on its way to a better thread when the signal comes.
+    let better: Ref<Tcb> = object();
+    better.state.set(ThreadState::Running);
+    better.priority.set(200);
+    better.node.set(1);
+    let context = both.world.new_context();
+    context.node.set(1);
+    context.tcb.set(Some(better));
+    better.sched_context.set(Some(context));
+    kernel.ready_enqueue(better);
+    kernel.signal(bell, 5);
+    kernel.leave();
+    MACHINE.with(|m| m.node.set(1));
+    for entry in [Kernel::handle_timer_interrupt, Kernel::handle_kick] {
+        kernel.enter();
+        kernel.reschedule_required();
+        entry(kernel);
+        kernel.leave();
+        assert_eq!(there.current.get(), Some(better));
+    }
+    kernel.enter();
+    kernel.set_thread_state(better, ThreadState::Inactive);
+    kernel.leave();
+    MACHINE.with(|m| m.node.set(0));
+    assert_eq!(there.current.get(), Some(both.world.client));
+    assert!(left_with(&both, 5) && !bell.active.get());
 }
