@@ -17,8 +17,8 @@ const PIT_HZ: u64 = 1_193_182;
 /// One measurement lasts this part of a second: long enough for 0.01 %, short enough not to be
 /// noticed at boot. The interval timer's counter has 16 bits and could count 1/18.
 const MEASUREMENTS_PER_SECOND: u64 = 50;
-/// The shortest of so many measurements counts: the others were disturbed by the firmware or by
-/// an emulator's other work.
+/// The slowest of so many measurements counts: what the firmware or an emulator's other work
+/// adds between two readings makes the counters look faster.
 const MEASUREMENTS: usize = 3;
 /// A wait that lasts so many ticks of the time-stamp counter will not end: there is no such clock.
 /// A fifth of a second at 10 GHz, ten times the longest honest measurement.
@@ -50,6 +50,20 @@ static FREQUENCIES: SetAtBoot<Frequencies> = SetAtBoot::new(Frequencies {
 struct Counts {
     tsc: u64,
     timer: u64,
+    /// Ticks of the clock that was measured by.
+    clock: u64,
+}
+
+impl Counts {
+    /// Frequency of something that counted `count` meanwhile, in kHz.
+    const fn khz(&self, count: u64, clock_hz: u64) -> u64 {
+        count * clock_hz / self.clock / 1000
+    }
+
+    /// Whether the time-stamp counter ran slower by this measurement than by `other`.
+    const fn is_slower(&self, other: &Self) -> bool {
+        self.tsc * other.clock < other.tsc * self.clock
+    }
 }
 
 /// The time-stamp counter: the unit of all ticks.
@@ -69,8 +83,8 @@ pub fn tsc_khz() -> u64 {
 /// interval timer, else what CPUID says. For the first CPU, with its APIC enabled.
 pub fn calibrate(pm_timer: Option<PmTimer>) {
     let measured = pm_timer
-        .and_then(|timer| measure_often(|| wait_pm_timer(timer)))
-        .or_else(|| measure_often(wait_pit));
+        .and_then(|timer| measure_often(PM_TIMER_HZ, || wait_pm_timer(timer)))
+        .or_else(|| measure_often(PIT_HZ, wait_pit));
     let (tsc_khz, timer_khz) = measured.unwrap_or_else(told_by_cpuid);
     let timer_ratio = ((u128::from(timer_khz) << 32) / u128::from(tsc_khz)) as u64;
     // SAFETY: boot, one CPU.
@@ -82,35 +96,40 @@ pub fn calibrate(pm_timer: Option<PmTimer>) {
     };
 }
 
-/// Both frequencies in kHz, by a clock for which `wait` waits; `None` if that clock does not run.
-fn measure_often(wait: impl Fn() -> bool) -> Option<(u64, u64)> {
+/// Both frequencies in kHz, by a clock of `clock_hz` for which `wait` waits and tells how many
+/// ticks it counted; `None` if that clock does not run.
+fn measure_often(clock_hz: u64, wait: impl Fn() -> Option<u64>) -> Option<(u64, u64)> {
     let mut best: Option<Counts> = None;
     for _ in 0..MEASUREMENTS {
         let counts = measure(&wait)?;
-        if best.is_none_or(|b| counts.tsc < b.tsc) {
+        if best.is_none_or(|b| counts.is_slower(&b)) {
             best = Some(counts);
         }
     }
-    let khz = |count: u64| count * MEASUREMENTS_PER_SECOND / 1000;
-    best.map(|counts| (khz(counts.tsc), khz(counts.timer)))
-        .filter(|(tsc_khz, _)| *tsc_khz >= LOWEST_KHZ)
+    best.map(|counts| {
+        let khz = |count| counts.khz(count, clock_hz);
+        (khz(counts.tsc), khz(counts.timer))
+    })
+    .filter(|(tsc_khz, _)| *tsc_khz >= LOWEST_KHZ)
 }
 
 /// Counts while `wait` lasts. The timer is not in use yet, and counts down.
-fn measure(wait: impl Fn() -> bool) -> Option<Counts> {
+fn measure(wait: impl Fn() -> Option<u64>) -> Option<Counts> {
     apic::start_countdown(u32::MAX);
     let (tsc, timer) = (now(), apic::countdown());
-    let ended = wait();
+    let waited = wait();
     let (tsc_end, timer_end) = (now(), apic::countdown());
     apic::start_countdown(0);
-    ended.then(|| Counts {
+    let clock = waited.filter(|ticks| *ticks > 0)?;
+    Some(Counts {
         tsc: tsc_end - tsc,
         timer: u64::from(timer.wrapping_sub(timer_end)),
+        clock,
     })
 }
 
 /// Repeats `is_over` until it is; whether it came to that.
-fn wait_until(is_over: impl Fn() -> bool) -> bool {
+fn wait_until(mut is_over: impl FnMut() -> bool) -> bool {
     let start = now();
     while !is_over() {
         if now() - start > GIVE_UP_TICKS {
@@ -120,16 +139,21 @@ fn wait_until(is_over: impl Fn() -> bool) -> bool {
     true
 }
 
-fn wait_pm_timer(timer: PmTimer) -> bool {
+/// Ticks of the timer that passed, by its own count: whoever is kept from running reads it late.
+fn wait_pm_timer(timer: PmTimer) -> Option<u64> {
     // SAFETY: reading the counter has no effect.
     let read = || unsafe { inl(timer.port) };
     let start = read();
-    let ticks = (PM_TIMER_HZ / MEASUREMENTS_PER_SECOND) as u32;
-    wait_until(|| read().wrapping_sub(start) & PM_TIMER_MASK >= ticks)
+    let mut passed = 0;
+    let over = wait_until(|| {
+        passed = u64::from(read().wrapping_sub(start) & PM_TIMER_MASK);
+        passed >= PM_TIMER_HZ / MEASUREMENTS_PER_SECOND
+    });
+    over.then_some(passed)
 }
 
 /// Lets channel 2, which only drives the speaker, count down once.
-fn wait_pit() -> bool {
+fn wait_pit() -> Option<u64> {
     const GATE: u8 = 1;
     const SPEAKER: u8 = 2;
     const OUTPUT: u8 = 0x20;
@@ -146,7 +170,8 @@ fn wait_pit() -> bool {
         outb(SYSTEM_CONTROL, control | GATE);
     }
     // SAFETY: reading the port has no effect.
-    wait_until(|| unsafe { inb(SYSTEM_CONTROL) } & OUTPUT != 0)
+    let over = wait_until(|| unsafe { inb(SYSTEM_CONTROL) } & OUTPUT != 0);
+    over.then_some(u64::from(ticks))
 }
 
 /// Frequencies of the time-stamp counter and of the timer that CPUID tells, in kHz: from the
