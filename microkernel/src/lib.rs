@@ -12,6 +12,7 @@ extern crate std;
 pub mod answer;
 pub mod arch;
 pub mod asid;
+pub mod big_lock;
 pub mod boot;
 pub mod cap;
 pub mod config;
