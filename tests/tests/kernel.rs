@@ -1,5 +1,5 @@
-//! Root tasks that try the kernel by itself: small guests on both kinds of virtualisation, and
-//! what programs stand on.
+//! Root tasks that try the kernel by itself: small guests on both kinds of virtualisation, what
+//! programs stand on, and threads that do their worst.
 
 use images::lab::{Bochs, LabError, Machine, Medium, Qemu};
 use std::time::Duration;
@@ -51,4 +51,72 @@ fn what_programs_stand_on_works_on_the_kernel() {
         .start()
         .and_then(|mut machine| machine.wait_for("SELF TEST PASSED", PROBE_LIMIT));
     passed.unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Seeds of the short test: a quarter of a minute on an idle machine.
+const SOME_SEEDS: u64 = 3;
+/// All that the program has.
+const ALL_SEEDS: u64 = 40;
+/// How long one seed may take: 4 s on an idle machine.
+const SEED_LIMIT: Duration = Duration::from_secs(120);
+/// The least that a seed must have done, in the order of the line that tells: system calls, Calls
+/// that were answered without an error, threads disturbed while they ran, looks at a mapped page.
+/// A busy machine did ten times as much and more.
+const LEAST_OF_A_SEED: [u64; 4] = [1000, 20, 500, 10];
+
+/// What the line of a seed counts.
+fn counts_of_seed(line: &str) -> Vec<u64> {
+    let (_, counts) = line.rsplit_once("HOSTILE seed").unwrap_or_default();
+    let words = counts.split([' ', ':', ',']);
+    words.filter_map(|word| word.parse().ok()).collect()
+}
+
+/// Waits until the hostile threads have had these seeds, and checks that each did something.
+fn survives_seeds(machine: &mut Machine, seeds: u64) -> Result<(), LabError> {
+    for seed in 1..=seeds {
+        let line = machine.wait_for(": survived", SEED_LIMIT)?;
+        let counts = counts_of_seed(&line);
+        let is_enough = counts.len() == 1 + LEAST_OF_A_SEED.len()
+            && counts[0] == seed
+            && counts[1..]
+                .iter()
+                .zip(LEAST_OF_A_SEED)
+                .all(|(count, least)| *count >= least);
+        assert!(is_enough, "{line}");
+    }
+    Ok(())
+}
+
+/// Waits until the machine of hostile threads has had some seeds.
+fn survives_some_seeds(machine: &Qemu) {
+    let survived = machine
+        .start()
+        .and_then(|mut machine| survives_seeds(&mut machine, SOME_SEEDS));
+    survived.unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn hostile_threads_do_not_stop_the_kernel_on_one_cpu() {
+    survives_some_seeds(&with_root_task("hostile").cpus(1));
+}
+
+#[test]
+fn hostile_threads_do_not_stop_the_kernel_on_four_cpus() {
+    survives_some_seeds(&with_root_task("hostile").cpus(4));
+}
+
+#[test]
+fn hostile_threads_do_not_stop_the_kernel_on_cpus_that_run_at_the_same_time() {
+    survives_some_seeds(&with_root_task("hostile").cpus(2).in_parallel());
+}
+
+#[test]
+#[ignore = "minutes"]
+fn hostile_threads_do_not_stop_the_kernel_with_many_seeds() {
+    let machine = with_root_task("hostile").cpus(4).start();
+    let survived = machine.and_then(|mut machine| {
+        survives_seeds(&mut machine, ALL_SEEDS)?;
+        machine.wait_for("HOSTILE survived", SEED_LIMIT)
+    });
+    survived.unwrap_or_else(|error| panic!("{error}"));
 }

@@ -17,6 +17,9 @@ pub const DEBUG_EXIT_PORT: u16 = 0xf4;
 /// CPU run. On two host cores a guest in a VM boots twice as fast so, and many times on a busy host.
 const EMULATION: &str = "tcg,thread=single";
 
+/// A host thread for each CPU: slower, but what runs at the same time here does so there.
+const PARALLEL_EMULATION: &str = "tcg,thread=multi";
+
 /// The firmware of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Firmware {
@@ -117,6 +120,13 @@ impl Qemu {
     #[must_use]
     pub fn counting_instructions(self) -> Self {
         self.argument("-icount").argument("shift=0,sleep=off")
+    }
+
+    /// With CPUs that run at the same time, for tests of what may go wrong then.
+    #[must_use]
+    pub fn in_parallel(mut self) -> Self {
+        self.accelerator = PARALLEL_EMULATION;
+        self
     }
 
     /// On the host's own CPU: KVM, which needs its nested virtualisation for VMs.

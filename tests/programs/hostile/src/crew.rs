@@ -1,18 +1,18 @@
 //! The hostile threads of one round, and all that they are given.
 
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use libcap::capability::{
-    AsidPool, CNode, Endpoint, Frame, PageDirectory, PageTable, Pdpt, Refill, SchedContext,
-    SchedControl, SchedParameters, Tcb, ThreadSpaces, VSpace,
+    CNode, Endpoint, Refill, SchedContext, SchedControl, SchedParameters, Tcb, ThreadSpaces,
 };
 use sel4_sys::thread::UserContext;
-use sel4_sys::{CNodeData, CapRights, InitialSlot, ObjectType, VmAttributes};
+use sel4_sys::{CNodeData, CPtr, CapRights, ObjectType};
 
 use crate::memory::Memory;
+use crate::own_thread;
 use crate::random::Random;
-use crate::{code, own_thread};
+use crate::space::{self, CODE, FIRST_COUNT, PAGE, PAGES, SECOND_COUNT, SharedPage};
 
 /// Threads of a round; each CPU gets some.
 const THREADS: usize = 12;
@@ -20,19 +20,7 @@ const THREADS: usize = 12;
 const CELL_RADIX: u32 = 6;
 /// Highest priority that they can have or give: this program's thread stays above.
 const HIGHEST_PRIORITY: u64 = 200;
-/// Where the code and the first thread's page are in their address space.
-const CODE: u64 = 0x40_0000;
-const PAGES: u64 = 0x50_0000;
-const PAGE: u64 = 4096;
-/// Word of a thread's page that counts its system calls.
-const CALLS_WORD: usize = 256;
-
-/// A thread's page: its IPC buffer, its stack, and its count of system calls.
-#[repr(C, align(4096))]
-struct ThreadPages([[AtomicU64; 512]; THREADS]);
-
-static THREAD_PAGES: ThreadPages =
-    ThreadPages([const { [const { AtomicU64::new(0) }; 512] }; THREADS]);
+static THREAD_PAGES: [SharedPage; THREADS] = [const { SharedPage::new() }; THREADS];
 
 /// Objects that the threads get beside themselves and their time: type, size, how many.
 const POSSESSIONS: [(ObjectType, u32, usize); 17] = [
@@ -55,42 +43,31 @@ const POSSESSIONS: [(ObjectType, u32, usize); 17] = [
     (ObjectType::Vcpu, 0, 1),
 ];
 
-/// The threads.
+/// The threads, and what each runs on.
 pub struct Crew {
-    threads: Vec<Tcb>,
+    threads: Vec<(Tcb, SchedContext)>,
 }
 
 impl Crew {
     /// Makes everything; nobody runs yet.
     pub fn new(memory: &mut Memory, random: &mut Random) -> Self {
-        THREAD_PAGES
-            .0
-            .iter()
-            .for_each(|page| page[CALLS_WORD].store(0, Ordering::Relaxed));
-        let space = make_space(memory);
+        for count in THREAD_PAGES.iter().flat_map(counts) {
+            count.store(0, Ordering::Relaxed);
+        }
+        let space = space::make(memory);
         let cell = CNode::from_cptr(memory.make(ObjectType::CapTable, CELL_RADIX));
+        let threads: Vec<(Tcb, SchedContext)> = (0..THREADS)
+            .map(|_| {
+                let tcb = Tcb::from_cptr(memory.make(ObjectType::Tcb, 0));
+                let context = memory.make(ObjectType::SchedContext, 8);
+                (tcb, SchedContext::from_cptr(context))
+            })
+            .collect();
         let mut possessions = Vec::from([cell.cptr(), space.cptr()]);
         possessions.extend((0..memory.cpus()).map(|cpu| memory.sched_control(cpu)));
-        let mut threads = Vec::new();
-        let mut contexts = Vec::new();
-        for _ in 0..THREADS {
-            threads.push(Tcb::from_cptr(memory.make(ObjectType::Tcb, 0)));
-            contexts.push(SchedContext::from_cptr(
-                memory.make(ObjectType::SchedContext, 8),
-            ));
-        }
-        possessions.extend(threads.iter().map(|tcb| tcb.cptr()));
-        possessions.extend(contexts.iter().map(|context| context.cptr()));
-        let mut handler = None;
-        for (object, size_bits, count) in POSSESSIONS {
-            for _ in 0..count {
-                let slot = memory.make(object, size_bits);
-                possessions.push(slot);
-                if object == ObjectType::Endpoint {
-                    handler = Some(Endpoint::from_cptr(slot));
-                }
-            }
-        }
+        possessions.extend(threads.iter().map(|(tcb, _)| tcb.cptr()));
+        possessions.extend(threads.iter().map(|(_, context)| context.cptr()));
+        let handler = make_possessions(memory, &mut possessions);
         for (index, possession) in possessions.iter().enumerate() {
             // Slot 0 stays empty, and what does not fit is not given.
             let slot = cell.slot_at_depth(index as u64 + 1, CELL_RADIX as u8);
@@ -101,9 +78,12 @@ impl Crew {
             cspace_data: CNodeData::new(0, u64::BITS - CELL_RADIX),
             vspace: space,
         };
-        for (index, (tcb, context)) in threads.iter().zip(contexts).enumerate() {
-            configure_time(memory, random, index, context);
-            let page = map_thread_page(memory, space, index);
+        for (index, (tcb, context)) in threads.iter().enumerate() {
+            let cpu = index as u64 % memory.cpus();
+            let control = SchedControl::from_cptr(memory.sched_control(cpu));
+            let time = random_time(random);
+            control.configure(*context, &time).expect("a good budget");
+            let page = THREAD_PAGES[index].map(memory, space, page_address(index));
             tcb.configure(&spaces, page_address(index), page)
                 .expect("new spaces");
             let priority = random.below(HIGHEST_PRIORITY) as u8;
@@ -111,7 +91,7 @@ impl Crew {
                 own_thread(),
                 HIGHEST_PRIORITY as u8,
                 priority,
-                Some(context),
+                Some(*context),
                 handler,
             )
             .expect("a new thread");
@@ -121,7 +101,7 @@ impl Crew {
 
     /// Puts the registers of all threads right and lets them run. Some may be gone.
     pub fn resume(&mut self, random: &mut Random) {
-        for (index, tcb) in self.threads.iter().enumerate() {
+        for (index, (tcb, _)) in self.threads.iter().enumerate() {
             let registers = UserContext {
                 rip: CODE,
                 rsp: page_address(index) + PAGE,
@@ -134,65 +114,70 @@ impl Crew {
         }
     }
 
-    /// System calls of all threads.
-    pub fn calls(&self) -> u64 {
-        THREAD_PAGES
-            .0
-            .iter()
-            .map(|page| page[CALLS_WORD].load(Ordering::Relaxed))
-            .sum()
+    /// Does to running threads what a server does to others: moves them to another CPU, stops
+    /// them, changes their priority. Returns how many were moved.
+    pub fn disturb(&mut self, memory: &Memory, random: &mut Random) -> u64 {
+        let mut moved = 0;
+        for (tcb, context) in &self.threads {
+            let cpu = random.below(memory.cpus());
+            let control = SchedControl::from_cptr(memory.sched_control(cpu));
+            let priority = random.below(HIGHEST_PRIORITY) as u8;
+            // Others may have deleted it, or unbound its context.
+            let done = match random.below(4) {
+                0 => control.configure(*context, &random_time(random)),
+                1 => tcb.suspend(),
+                2 => tcb.set_priority(own_thread(), priority),
+                _ => continue,
+            };
+            moved += u64::from(done.is_ok());
+        }
+        moved
     }
+
+    /// System calls of all threads, and how many Calls were answered without an error.
+    pub fn calls(&self) -> (u64, u64) {
+        let sum = |word: usize| {
+            let counts = THREAD_PAGES.iter().map(|page| &page.0[word]);
+            counts.map(|count| count.load(Ordering::Relaxed)).sum()
+        };
+        (sum(FIRST_COUNT), sum(SECOND_COUNT))
+    }
+}
+
+fn counts(page: &SharedPage) -> &[core::sync::atomic::AtomicU64] {
+    &page.0[FIRST_COUNT..=SECOND_COUNT]
 }
 
 const fn page_address(index: usize) -> u64 {
     PAGES + index as u64 * PAGE
 }
 
-/// An address space with the code.
-fn make_space(memory: &mut Memory) -> VSpace {
-    let space = VSpace::from_cptr(memory.make(ObjectType::Pml4, 0));
-    let pool = AsidPool::from_cptr(InitialSlot::AsidPool.cptr());
-    pool.assign(space.cptr()).expect("the pool has room");
-    let attributes = VmAttributes::WRITE_BACK;
-    Pdpt::from_cptr(memory.make(ObjectType::Pdpt, 0))
-        .map(space, CODE, attributes)
-        .expect("an empty space");
-    PageDirectory::from_cptr(memory.make(ObjectType::PageDirectory, 0))
-        .map(space, CODE, attributes)
-        .expect("an empty space");
-    PageTable::from_cptr(memory.make(ObjectType::PageTable, 0))
-        .map(space, CODE, attributes)
-        .expect("an empty space");
-    let page = memory.own_page(code::address());
-    page.map(space, CODE, CapRights::READ, attributes)
-        .expect("an empty space");
-    space
+/// Makes one object of each kind and more of some; one endpoint, for the threads' faults.
+fn make_possessions(memory: &mut Memory, possessions: &mut Vec<CPtr>) -> Option<Endpoint> {
+    let mut handler = None;
+    for (object, size_bits, count) in POSSESSIONS {
+        for _ in 0..count {
+            let slot = memory.make(object, size_bits);
+            possessions.push(slot);
+            if object == ObjectType::Endpoint {
+                handler = Some(Endpoint::from_cptr(slot));
+            }
+        }
+    }
+    handler
 }
 
-fn map_thread_page(memory: &mut Memory, space: VSpace, index: usize) -> Frame {
-    let page = memory.own_page(THREAD_PAGES.0[index].as_ptr().addr() as u64);
-    let attributes = VmAttributes::WRITE_BACK;
-    page.map(space, page_address(index), CapRights::ALL, attributes)
-        .expect("an empty space");
-    page
-}
-
-fn configure_time(memory: &Memory, random: &mut Random, index: usize, context: SchedContext) {
-    let cpu = index as u64 % memory.cpus();
+fn random_time(random: &mut Random) -> SchedParameters {
     let budget_us = 200 + random.below(2000);
-    let parameters = SchedParameters {
+    SchedParameters {
         budget_us,
         period_us: budget_us * (1 + random.below(3)),
         extra_refills: random.below(8),
-        badge: index as u64,
+        badge: 0,
         refill: if random.below(2) == 0 {
             Refill::Full
         } else {
             Refill::Sporadic
         },
-    };
-    let control = SchedControl::from_cptr(memory.sched_control(cpu));
-    control
-        .configure(context, &parameters)
-        .expect("a budget that can be");
+    }
 }

@@ -2,8 +2,9 @@
 # then an instruction that faults or should. One page, position-independent, without a stack.
 #
 # R14 = state of the random numbers, RBP = the thread's page: IPC buffer, then at 2048 the number
-# of its system calls. Both survive system calls; a thread whose registers another one changed
-# faults sooner or later, and the root task starts it again.
+# of its system calls and at 2056 that of Calls answered without an error. Both registers survive
+# system calls; a thread whose registers another one changed faults sooner or later, and the root
+# task starts it again.
 
 .section .text.hostile, "ax"
 .balign 4096
@@ -106,7 +107,12 @@ again:
     movsx rdx, byte ptr [rdx + rax]
     inc qword ptr [rbp + 2048]
     syscall
-
+    cmp rdx, -1
+    jne 9f
+    shr rsi, 12
+    jnz 9f
+    inc qword ptr [rbp + 2056]
+9:
     NEXT
     test r14d, 0x1f0
     jnz again
@@ -175,6 +181,15 @@ vectors:
 divide:
     xor ecx, ecx
     div ecx
+
+# The witness: writes down what it sees in the page at RDI, at 2048 of its own page, and how often
+# at 2056.
+.global hostile_witness
+hostile_witness:
+    mov rax, [rdi]
+    mov [rbp + 2048], rax
+    inc qword ptr [rbp + 2056]
+    jmp hostile_witness
 
 .balign 4
 oddities:

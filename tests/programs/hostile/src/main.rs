@@ -3,10 +3,11 @@
 //! In each round `crew` makes threads on every CPU, with an address space and a capability space of
 //! their own that hold objects of every kind, themselves included; they run `hostile.s`: random
 //! system calls, random messages, instructions that fault. Again and again their registers are
-//! put right and they are resumed. Then everything is revoked while they run, and made anew from
-//! the same memory. What they must not do is stop this thread or the kernel: the last line is
-//! `HOSTILE survived`. Boot it in place of root on a kernel with debug system calls; it ends
-//! QEMU if QEMU has the device for that.
+//! put right and they are resumed, moved to other CPUs and stopped, while a `witness` looks at a
+//! page that comes and goes. Then everything is revoked while they run, and made anew from
+//! the same memory. What they must not do is stop this thread or the kernel. The random numbers of
+//! each seed are the same in every run; after the last the line is `HOSTILE survived`. Boot it in
+//! place of root on a kernel with debug system calls; it ends QEMU if QEMU has the device for that.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -18,6 +19,8 @@ mod code;
 mod crew;
 mod memory;
 mod random;
+mod space;
+mod witness;
 
 use libcap::capability::{IoPort, IoPortControl, Notification, Tcb, Timer};
 use libcap::runtime::BootEnv;
@@ -27,13 +30,17 @@ use sel4_sys::{ExtraRecord, InitialSlot, ObjectType};
 use crew::Crew;
 use memory::Memory;
 use random::Random;
+use witness::Witness;
 
-/// How long all rounds together last: a minute of an emulated CPU is some million system calls.
-const SECONDS: u64 = 20;
+/// Seeds; each takes some seconds. A test that has less time stops earlier.
+const SEEDS: u64 = 40;
+/// Rounds of a seed.
+const ROUNDS: u64 = 50;
 /// Resumptions in a round.
 const TURNS: u64 = 12;
-/// Time between them: a few slices of the threads.
+/// How long the threads run undisturbed in a turn, and how long disturbed: a few of their slices.
 const TURN_MS: u64 = 3;
+const DISTURBED_MS: u64 = 1;
 /// Port that ends QEMU.
 const EXIT_PORT: u16 = 0xf4;
 /// Bytes of the machine's record up to the frequency, and where that is.
@@ -46,21 +53,53 @@ fn main(env: BootEnv) -> ! {
     let clock = Clock::new(&mut memory, env);
     let nodes = env.boot_info.nodes;
     log!("HOSTILE begins on {nodes} CPUs");
-    let mut random = Random::new(0x7e55_e2a0);
-    let end = kernel::time_stamp() + SECONDS * 1000 * clock.ticks_per_ms;
-    let (mut rounds, mut calls) = (0, 0);
-    while kernel::time_stamp() < end {
-        let mut crew = Crew::new(&mut memory, &mut random);
-        for _ in 0..TURNS {
-            crew.resume(&mut random);
-            clock.sleep_ms(TURN_MS);
+    for seed in 1..=SEEDS {
+        let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut counts = Counts::default();
+        for _ in 0..ROUNDS {
+            run_round(&mut memory, &clock, &mut random, &mut counts);
         }
-        calls += crew.calls();
-        memory.revoke_all();
-        rounds += 1;
+        let Counts {
+            calls,
+            answered,
+            moved,
+            looks,
+        } = counts;
+        log!(
+            "HOSTILE seed {seed}: {calls} system calls, {answered} answered, {moved} threads \
+             disturbed, {looks} looks: survived"
+        );
     }
-    log!("HOSTILE survived {rounds} rounds, {calls} system calls");
+    log!("HOSTILE survived {SEEDS} seeds");
     end_emulator(&mut memory)
+}
+
+/// What happened with one seed.
+#[derive(Default)]
+struct Counts {
+    calls: u64,
+    answered: u64,
+    moved: u64,
+    looks: u64,
+}
+
+fn run_round(memory: &mut Memory, clock: &Clock, random: &mut Random, counts: &mut Counts) {
+    let mut crew = Crew::new(memory, random);
+    let mut witness = Witness::new(memory);
+    for _ in 0..TURNS {
+        witness.show();
+        crew.resume(random);
+        clock.sleep_ms(TURN_MS);
+        counts.looks += u64::from(witness.has_looked());
+        witness.hide();
+        counts.moved += crew.disturb(memory, random);
+        clock.sleep_ms(DISTURBED_MS);
+        witness.check();
+    }
+    let (calls, answered) = crew.calls();
+    counts.calls += calls;
+    counts.answered += answered;
+    memory.revoke_all();
 }
 
 /// A timer that wakes this thread.
@@ -91,7 +130,8 @@ impl Clock {
     fn sleep_ms(&self, ms: u64) {
         let deadline = kernel::time_stamp() + ms * self.ticks_per_ms;
         self.timer.arm(deadline).expect("a timer can be armed");
-        self.bell.wait();
+        // Only the timer rings.
+        let _ = self.bell.wait();
     }
 }
 
