@@ -2,6 +2,7 @@
 //! finding itself.
 
 use super::Finding;
+use super::rules::is_long;
 use std::path::Path;
 
 /// Files and directories that may be unsafe, and why.
@@ -42,30 +43,14 @@ const UNSAFE: [(&str, &str); 9] = [
 ];
 
 /// Files that may be longer than the limit, and why.
-const LONG: [(&str, &str); 7] = [
+const LONG: [(&str, &str); 3] = [
     (
         "microkernel/src/cap.rs",
         "every capability as a value and as bits: the two belong side by side",
     ),
     (
-        "servers/monitor/src/device/local_apic.rs",
-        "one device, to be cut at its register file",
-    ),
-    (
-        "servers/monitor/src/emulate/tests.rs",
-        "one test for each form of instruction",
-    ),
-    (
-        "servers/monitor/src/runner/tests.rs",
-        "one test for each kind of exit",
-    ),
-    (
         "servers/root/src/mock.rs",
         "a kernel that keeps books, for tests only",
-    ),
-    (
-        "servers/root/src/supervisor.rs",
-        "to be cut between starting and mourning",
     ),
     (
         "servers/root/src/supervisor/tests.rs",
@@ -98,14 +83,24 @@ fn listed(list: &[(&str, &str)], path: &Path) -> bool {
     list.iter().any(|(entry, _)| path.starts_with(entry))
 }
 
-/// Entries whose file is gone.
+/// Entries whose file is gone, or is not long any more.
 pub fn unused(top: &Path) -> Vec<Finding> {
     let all = UNSAFE.iter().chain(&LONG).chain(&PATHS);
-    let gone = all.filter(|(entry, _)| !top.join(entry).exists());
-    let finding = |(entry, _): &(&str, &str)| Finding {
+    let gone = all
+        .filter(|(entry, _)| !top.join(entry).exists())
+        .map(|(entry, _)| (entry, "does not exist"));
+    let is_short = |entry: &str| {
+        let text = std::fs::read_to_string(top.join(entry));
+        text.is_ok_and(|text| !is_long(&text))
+    };
+    let short = LONG
+        .iter()
+        .filter(|(entry, _)| is_short(entry))
+        .map(|(entry, _)| (entry, "is not long"));
+    let finding = |(entry, why): (&&str, &str)| Finding {
         file: "images/src/tidy/exceptions.rs".into(),
         line: 0,
-        what: format!("excepts `{entry}`, which does not exist: remove the entry"),
+        what: format!("excepts `{entry}`, which {why}: remove the entry"),
     };
-    gone.map(finding).collect()
+    gone.chain(short).map(finding).collect()
 }

@@ -23,6 +23,11 @@ const UNFINISHED: [&str; 4] = [
     concat!("XX", "X"),
 ];
 
+/// Whether a file has more lines than it should.
+pub fn is_long(text: &str) -> bool {
+    text.lines().count() > MOST_LINES
+}
+
 /// All findings in the file at `path` (relative to the tree) with the text `text`.
 pub fn check(path: &Path, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -34,7 +39,7 @@ pub fn check(path: &Path, text: &str) -> Vec<Finding> {
         });
     };
     let rust = path.extension().is_some_and(|extension| extension == "rs");
-    if rust && text.lines().count() > MOST_LINES && !exceptions::may_be_long(path) {
+    if rust && is_long(text) && !exceptions::may_be_long(path) {
         find(
             0,
             "has more than 500 lines: move one of its nouns to a file of its own",

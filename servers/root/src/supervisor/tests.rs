@@ -15,8 +15,8 @@ use proto::boot::{
     Authority, Channel, ChannelKind, Device, DeviceGrant, Placement, PortRange, Restart, Screen,
 };
 use proto::message::reply_label;
-use proto::root::Virtualisation;
-use proto::start::{CapKind, StartInfo};
+use proto::root::{Death, Virtualisation};
+use proto::start::{CapKind, PANIC_MESSAGE_OFFSET, StartInfo};
 use sel4_sys::thread::UserContext;
 use sel4_sys::{CPtr, CapRights, MessageInfo, ObjectType, Syscall, VmAttributes};
 use std::cell::RefCell;
