@@ -4,6 +4,8 @@
 IMAGES := cargo run -q -p images --
 # Root tasks that try or measure the kernel.
 PROBES := bench guest-bench guest-probe libcap/self_test
+# Guests of our own, on the image.
+GUESTS := small-guest
 # Another root task in place of ours, for `make iso`: any image for seL4's configuration A.
 ROOT ?=
 
@@ -30,7 +32,7 @@ check: setup ## fmt, clippy with warnings denied, the house rules
 	cargo fmt --check
 	cargo clippy -q --workspace --all-targets -- -D warnings
 	cargo clippy -q -p microkernel --features bare --bins --target x86_64-unknown-linux-gnu -- -D warnings
-	@sh images/programs.sh clippy root $$($(IMAGES) programs) $(PROBES)
+	@sh images/programs.sh clippy root $$($(IMAGES) programs) $(PROBES) $(GUESTS)
 	@$(IMAGES) tidy
 
 ifeq ($(ROOT),)
@@ -45,8 +47,8 @@ endif
 kernel: setup ## build the kernel, out/kernel.elf
 	@sh images/kernel.sh bare out/kernel.elf
 
-programs: setup ## build root and every program of the manifest, out/bin
-	@sh images/programs.sh build root $$($(IMAGES) programs)
+programs: setup ## build root, every program of the manifest and our guests, out/bin
+	@sh images/programs.sh build root $$($(IMAGES) programs) $(GUESTS)
 
 probes: setup ## build the debug kernel and the root tasks that try the kernel
 	@sh images/kernel.sh bare,debug-syscalls out/kernel-debug.elf

@@ -2,7 +2,8 @@
 # programs.sh VERB NAME...: runs `cargo VERB` (build or clippy) for these programs of Tessera as
 # they run there: no std, static, at a fixed address; a build copies them to out/bin. A name is a
 # package, or PACKAGE/EXAMPLE. Root tasks have an entry of their own, and cargo unites the features
-# of one run, so they get a run to themselves.
+# of one run, so they get a run to themselves. A package with a link.toml of its own beside its
+# manifest is linked by that one: it is no program of Tessera's.
 set -eu
 verb=$1
 shift
@@ -16,9 +17,10 @@ manifest() {
     done
 }
 
-run() { # FEATURE NAME...
-    entry=$1
-    shift
+run() { # CONFIGURATION FEATURE NAME...
+    configuration=$1
+    entry=$2
+    shift 2
     arguments=
     for name in "$@"; do
         case $name in
@@ -27,7 +29,7 @@ run() { # FEATURE NAME...
         esac
     done
     # shellcheck disable=SC2086  # one word for each flag
-    cargo "$verb" --release --config libcap/server.toml --target "$target" $arguments $flags
+    cargo "$verb" --release --config "$configuration" --target "$target" $arguments $flags
 }
 
 flags=
@@ -35,16 +37,19 @@ flags=
 roots=
 programs=
 for name in "$@"; do
-    if [ "$name" != "${name#*/}" ] || grep -q 'libcap/root-task' "$(manifest "$name")"; then
+    own="tests/programs/$name/link.toml"
+    if [ -e "$own" ]; then
+        run "$own" none "$name"
+    elif [ "$name" != "${name#*/}" ] || grep -q 'libcap/root-task' "$(manifest "$name")"; then
         roots="$roots $name"
     else
         programs="$programs $name"
     fi
 done
 # shellcheck disable=SC2086  # one word for each name
-[ -z "$roots" ] || run root-task $roots
+[ -z "$roots" ] || run libcap/server.toml root-task $roots
 # shellcheck disable=SC2086
-[ -z "$programs" ] || run runtime $programs
+[ -z "$programs" ] || run libcap/server.toml runtime $programs
 [ "$verb" = build ] || exit 0
 mkdir -p out/bin
 for name in "$@"; do

@@ -8,6 +8,14 @@ use std::process::ExitCode;
 const MANIFEST: &str = "images/system.toml";
 const ISO: &str = "out/tessera.iso";
 const BENCH_ISO: &str = "out/bench.iso";
+/// What is under `/boot` beside Debian's files.
+const BOOT_FILES: [&str; 5] = [
+    "images/boot/debian.json",
+    "images/boot/small.json",
+    "images/boot/beat.json",
+    "images/boot/hostile.json",
+    "out/bin/small-guest",
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -51,7 +59,7 @@ fn programs() -> Result<(), String> {
 
 /// Builds `out/tessera.iso` from what was built before.
 fn system_iso() -> Result<(), String> {
-    pack(&["images/boot/debian.json"], Vec::new(), "out/iso", ISO)
+    pack(&BOOT_FILES, Vec::new(), "out/iso", ISO)
 }
 
 /// Builds `out/bench.iso`: the system with the guests that are measured.

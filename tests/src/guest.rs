@@ -22,7 +22,11 @@ const LEAVE: &str = "\x1d";
 /// # Errors
 /// When the shell does not print one.
 pub fn create(machine: &mut Machine) -> Result<String, LabError> {
-    let answer = command(machine, "vmadm create -f /boot/debian.json")?;
+    created(&command(machine, "vmadm create -f /boot/debian.json")?)
+}
+
+/// The UUID in what `vmadm create` printed.
+pub(crate) fn created(answer: &str) -> Result<String, LabError> {
     let uuid = answer
         .split("Successfully created VM ")
         .nth(1)
@@ -36,8 +40,16 @@ pub fn create(machine: &mut Machine) -> Result<String, LabError> {
 /// # Errors
 /// When it does not come.
 pub fn enter(machine: &mut Machine, uuid: &str) -> Result<(), LabError> {
+    enter_within(machine, uuid, GUEST_LIMIT)
+}
+
+/// As [`enter`], for a guest that may take `limit` to its shell.
+///
+/// # Errors
+/// As [`enter`].
+pub fn enter_within(machine: &mut Machine, uuid: &str, limit: Duration) -> Result<(), LabError> {
     machine.send(&format!("vmadm console {uuid}\r"))?;
-    machine.wait_for(initramfs::MARK, GUEST_LIMIT)?;
+    machine.wait_for(initramfs::MARK, limit)?;
     machine
         .wait_for(GUEST_PROMPT, GUEST_COMMAND_LIMIT)
         .map(|_| ())

@@ -4,8 +4,9 @@
 
 pub mod guest;
 pub mod picture;
+pub mod small_guest;
 
-use images::lab::{LabError, Machine, Qemu};
+use images::lab::{Bochs, LabError, Machine, Qemu};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,6 +45,16 @@ pub fn iso() -> PathBuf {
 /// When the prompt does not come.
 pub fn boot(machine: &Qemu) -> Result<Machine, LabError> {
     let mut machine = machine.start()?;
+    machine.wait_for(PROMPT, BOOT_LIMIT)?;
+    Ok(machine)
+}
+
+/// Starts the machine with VMX and waits for the shell's prompt.
+///
+/// # Errors
+/// When the prompt does not come.
+pub fn boot_on_vmx() -> Result<Machine, LabError> {
+    let mut machine = Bochs::new(&iso(), &built("lab")).start()?;
     machine.wait_for(PROMPT, BOOT_LIMIT)?;
     Ok(machine)
 }

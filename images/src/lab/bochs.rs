@@ -94,11 +94,12 @@ impl Bochs {
             memory_mib,
             ..
         } = self;
-        // `ips` sets how fast emulated time runs; with more, waits for time would take long.
+        // `ips` is also the TSC's frequency. With more, waits for time would take long; with less, a
+        // VM's timer, which has 24 MHz, would be too fast for it.
         // SeaBIOS, because GRUB's question for APM, which a multiboot 2 boot includes, jumps astray
         // in Bochs' own newest BIOS. Without the dummy sound driver Bochs aborts on a machine that has no sound card.
         format!(
-            "cpu: model={model}, count=1, ips=20000000, reset_on_triple_fault=0\n\
+            "cpu: model={model}, count=1, ips=60000000, reset_on_triple_fault=0\n\
              memory: guest={memory_mib}, host={memory_mib}\n\
              romimage: file=/usr/share/seabios/bios.bin\n\
              vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest\n\

@@ -6,7 +6,7 @@ use super::rules::is_long;
 use std::path::Path;
 
 /// Files and directories that may be unsafe, and why.
-const UNSAFE: [(&str, &str); 9] = [
+const UNSAFE: [(&str, &str); 12] = [
     (
         "microkernel/src/arch",
         "the hardware: registers, page tables, entry points",
@@ -39,6 +39,18 @@ const UNSAFE: [(&str, &str); 9] = [
     (
         "tests/programs/hostile/src/code.rs",
         "the hostile threads' code, which the assembler made",
+    ),
+    (
+        "tests/programs/small-guest/src/cpu.rs",
+        "a guest's instructions that Rust has no words for",
+    ),
+    (
+        "tests/programs/small-guest/src/trap.rs",
+        "the assembler's part of a guest's exceptions",
+    ),
+    (
+        "tests/programs/small-guest/src/hostile/blow.rs",
+        "instructions by which a guest breaks itself",
     ),
 ];
 

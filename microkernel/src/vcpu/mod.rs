@@ -110,6 +110,8 @@ pub struct Vcpu {
     pub has_breakpoints: Cell<bool>,
     /// How far the state was checked.
     pub trust: Cell<Trust>,
+    /// RIP and RAX at the last entry. SVM's; they tell a state that was refused from one that ran.
+    pub entered: [Cell<u64>; 2],
     /// Tag of cached translations.
     pub tag: Tag,
     /// What VMX needs beside its control block.

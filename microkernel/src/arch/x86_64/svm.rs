@@ -140,6 +140,8 @@ pub fn run(cpu: &Cpu, vcpu: Ref<Vcpu>, root: u64, tag: TagUse) {
         set_return_address(v, Event::from_word(event));
     }
     exit::load_registers(vcpu);
+    vcpu.entered[0].set(v.word(save::RIP));
+    vcpu.entered[1].set(v.word(save::RAX));
     let guest = paging::physical_address(core::ptr::from_ref(v) as usize);
     let host = paging::image_physical(HOST_PAGES[cpu.index.get()].vmcb.get() as usize);
     let tsc_aux = vcpu.tsc_aux.get();

@@ -70,11 +70,16 @@ pub fn decode(vcpu: Ref<Vcpu>) -> Cause {
     Cause::Monitor(exit)
 }
 
-/// The CPU did not accept the state. If it is the CPU's own, QEMU's emulation says so of an
-/// instruction that sets reserved bits of a control register; a CPU has a fault for that.
+/// The CPU did not accept the state. If it is the CPU's own, or the guest got on from where it
+/// began, QEMU's emulation says so of an instruction that sets reserved bits of a control register;
+/// a CPU has a fault for that.
 #[cold]
 fn refused_state(vcpu: Ref<Vcpu>) -> Cause {
-    if vcpu.trust.get() == Trust::Proven && vcpu.pending_event.get() == 0 {
+    let is_own = vcpu.trust.get() == Trust::Proven && vcpu.pending_event.get() == 0;
+    let now = [save::RIP, save::RAX].map(|word| vcpu.control.word(word));
+    let has_run = now != [0, 1].map(|index: usize| vcpu.entered[index].get());
+    if is_own || has_run {
+        vcpu.trust.set(Trust::Proven);
         vcpu.pending_event.set(GENERAL_PROTECTION.word());
         return Cause::Again;
     }

@@ -36,6 +36,7 @@ mod reason {
     pub const PAUSE: u64 = 40;
     pub const EPT_VIOLATION: u64 = 48;
     pub const INVEPT: u64 = 50;
+    pub const PREEMPTION_TIMER: u64 = 52;
     pub const INVVPID: u64 = 53;
     pub const WBINVD: u64 = 54;
     pub const XSETBV: u64 = 55;
@@ -80,7 +81,8 @@ pub fn decode(v: Vmx, entered: Entered) -> Cause {
     let vectoring = v.field(ro::IDT_VECTORING_INFO);
     keep_interrupted_event(v, vectoring);
     match reason {
-        reason::EXTERNAL_INTERRUPT => Cause::HostInterrupt,
+        // After the timer, one that the CPU did not look at may be pending.
+        reason::EXTERNAL_INTERRUPT | reason::PREEMPTION_TIMER => Cause::HostInterrupt,
         reason::EXCEPTION => decode_exception(v),
         reason::CONTROL_REGISTER => decode_control_register(v),
         reason::EPT_VIOLATION => Cause::Monitor(decode_memory_fault(v, vectoring)),

@@ -21,7 +21,12 @@ pub struct Controls {
     pub exit: u64,
     /// Of entries, for a guest that is not in long mode.
     pub entry: u64,
+    /// How long a guest runs without an exit, in units of the preemption timer.
+    pub longest_stay: u64,
 }
+
+/// Pin-based control that switches the preemption timer on, and with it its field.
+const PREEMPTION_TIMER: u64 = 1 << 6;
 
 /// Access rights of a segment after reset.
 mod rights {
@@ -122,6 +127,9 @@ fn reset_controls(v: Vmx) {
     ];
     for (field, value) in fields {
         v.set_field(field, value);
+    }
+    if controls.pin & PREEMPTION_TIMER != 0 {
+        v.set_field(guest::VMX_PREEMPTION_TIMER_VALUE, controls.longest_stay);
     }
     vcpu.vmx.primary.set(controls.primary);
     v.request_window(Window::NotWanted);

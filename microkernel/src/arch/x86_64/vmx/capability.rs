@@ -4,25 +4,45 @@ use x86::controlregs::{Cr0, Cr4, cr0, cr4};
 use x86::cpuid::cpuid;
 use x86::msr::{
     IA32_FEATURE_CONTROL, IA32_VMX_BASIC, IA32_VMX_CR0_FIXED0, IA32_VMX_CR4_FIXED0,
-    IA32_VMX_EPT_VPID_CAP, IA32_VMX_PROCBASED_CTLS2, IA32_VMX_TRUE_ENTRY_CTLS,
+    IA32_VMX_EPT_VPID_CAP, IA32_VMX_MISC, IA32_VMX_PROCBASED_CTLS2, IA32_VMX_TRUE_ENTRY_CTLS,
     IA32_VMX_TRUE_EXIT_CTLS, IA32_VMX_TRUE_PINBASED_CTLS, IA32_VMX_TRUE_PROCBASED_CTLS, rdmsr,
 };
 
 use crate::vcpu::vmx::vmcs::Controls;
+
+use super::super::clock;
 
 /// What the machine offers. All its CPUs are taken to be alike.
 #[derive(Clone, Copy, Debug)]
 pub struct Capabilities {
     /// First word of every VMCS and of the VMXON region.
     pub revision: u32,
-    /// The controls of every VMCS.
-    pub controls: Controls,
+    /// The controls of every VMCS, but for what depends on the clock.
+    controls: Controls,
     /// Cached translations have tags (VPIDs), all of which can be forgotten.
     pub has_tags: bool,
+    /// The preemption timer counts each time that this bit of the TSC changes.
+    timer_bit: u64,
+}
+
+impl Capabilities {
+    /// The controls of a new VMCS.
+    pub fn guest_controls(&self) -> Controls {
+        let ticks = clock::tsc_khz() * LONGEST_STAY_MS;
+        Controls {
+            longest_stay: (ticks >> self.timer_bit).clamp(1, u64::from(u32::MAX)),
+            ..self.controls
+        }
+    }
 }
 
 /// Pin-based: external interrupts and NMIs exit; the guest has NMIs of its own.
 const PIN: u32 = 1 | 1 << 3 | 1 << 5;
+/// Pin-based, where it is: the guest exits after a while. Bochs forgets to look at interrupts when it
+/// enters a guest whose own are off, so such a guest would keep the host's out until it changes that.
+const PIN_OPTIONAL: u32 = 1 << 6;
+/// That while: a few times the scheduler's shortest slices, and long beside what an exit costs.
+const LONGEST_STAY_MS: u64 = 2;
 /// Primary: TSC offset, HLT, MWAIT, RDPMC, MOV to and from CR8, MOV DR, I/O and MSR bitmaps,
 /// MONITOR, secondary controls.
 const PRIMARY: u32 = 1 << 3
@@ -63,15 +83,16 @@ pub fn find() -> Option<Capabilities> {
     const VMX_BIT: u32 = 1 << 5;
     const TRUE_CONTROLS: u64 = 1 << 55;
     const REVISION: u64 = 0x7fff_ffff;
+    const TIMER_BIT: u64 = 0x1f;
     if cpuid!(1).ecx & VMX_BIT == 0 || !is_allowed() || !fits_fixed_bits() {
         return None;
     }
-    // SAFETY: CPUs with VMX have this register.
-    let basic = unsafe { rdmsr(IA32_VMX_BASIC) };
+    // SAFETY: CPUs with VMX have these registers.
+    let (basic, miscellaneous) = unsafe { (rdmsr(IA32_VMX_BASIC), rdmsr(IA32_VMX_MISC)) };
     if basic & TRUE_CONTROLS == 0 {
         return None;
     }
-    let pin = choose(IA32_VMX_TRUE_PINBASED_CTLS, PIN, 0)?;
+    let pin = choose(IA32_VMX_TRUE_PINBASED_CTLS, PIN, PIN_OPTIONAL)?;
     let primary = choose(IA32_VMX_TRUE_PROCBASED_CTLS, PRIMARY, PRIMARY_LATER)?;
     let secondary = choose(
         IA32_VMX_PROCBASED_CTLS2,
@@ -95,8 +116,10 @@ pub fn find() -> Option<Capabilities> {
             secondary: u64::from(secondary & !untagged),
             exit: u64::from(exit),
             entry: u64::from(entry & !ENTRY_LATER),
+            longest_stay: 0,
         },
         has_tags,
+        timer_bit: miscellaneous & TIMER_BIT,
     })
 }
 

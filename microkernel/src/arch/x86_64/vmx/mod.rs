@@ -92,7 +92,7 @@ fn capabilities() -> &'static Capabilities {
 
 /// The execution controls that VMCSs begin with.
 pub fn guest_controls() -> crate::vcpu::vmx::vmcs::Controls {
-    capabilities().controls
+    capabilities().guest_controls()
 }
 
 /// Tags that a CPU can tell apart: VPIDs, of which 0 is the host's.
