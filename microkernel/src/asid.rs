@@ -5,11 +5,11 @@
 //! A mapping remembers the identifier; when the root is gone the lookup fails and there is
 //! nothing to unmap.
 
-use crate::arch;
+use crate::arch::{self, SpaceWord};
 use crate::cap::{Asid, MapSpace, RootCap};
 use crate::config::ASIDS_PER_POOL;
 use crate::kernel::Kernel;
-use crate::object::AsidPool;
+use crate::object::{AsidPool, Tcb, TcbSlot};
 use crate::store::{Ref, Table};
 
 /// Bit of a pool's entry for a guest-physical space.
@@ -33,6 +33,40 @@ fn entry_of(root: &RootCap) -> u64 {
 }
 
 impl Kernel {
+    /// The address space that `tcb` can run in, if there is one. It is looked up once and remembered
+    /// in the TCB until a capability goes that may have had a part in it.
+    #[inline(always)]
+    #[must_use]
+    pub fn space_of(&self, tcb: Ref<Tcb>) -> Option<SpaceWord> {
+        let known = self.known_space_of(tcb);
+        if known.is_some() {
+            known
+        } else {
+            self.find_space_of(tcb)
+        }
+    }
+
+    /// As [`Kernel::space_of`], if it is remembered.
+    #[inline(always)]
+    #[must_use]
+    pub fn known_space_of(&self, tcb: Ref<Tcb>) -> Option<SpaceWord> {
+        (tcb.space_epoch.get() == self.space_epoch.get()).then(|| tcb.space.get())
+    }
+
+    fn find_space_of(&self, tcb: Ref<Tcb>) -> Option<SpaceWord> {
+        let (root, asid) = self.valid_address_space(tcb.slot(TcbSlot::VSpace))?;
+        let space = arch::space_word(root, asid);
+        tcb.space.set(space);
+        tcb.space_epoch.set(self.space_epoch.get());
+        Some(space)
+    }
+
+    /// What TCBs remember no longer counts: a capability of an address space, a thread's own too, or
+    /// of a pool is about to go. A thread gets another address space only after its old one went.
+    pub fn forget_spaces(&self) {
+        self.space_epoch.set(self.space_epoch.get() + 1);
+    }
+
     /// The root of the address space `asid`, if it is a `space`.
     #[must_use]
     pub fn find_root(&self, asid: Asid, space: MapSpace) -> Option<Ref<Table>> {
@@ -100,8 +134,7 @@ impl Kernel {
     /// The address space that this CPU uses may be gone: load that of the current thread again.
     fn leave_address_space(&self) {
         if let Some(current) = self.node().current.get() {
-            let slot = current.slot(crate::object::TcbSlot::VSpace);
-            arch::switch_address_space(self.valid_address_space(slot));
+            arch::switch_address_space(self.space_of(current));
         }
     }
 }

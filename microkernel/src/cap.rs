@@ -363,6 +363,8 @@ pub mod tag {
 /// Bits 0..5 of word 0 hold the type, bits 6..15 small fields, bits 16..63 a 48-bit address.
 const TAG_MASK: u64 = 0x3f;
 const ADDRESS_SHIFT: u32 = 16;
+/// Where the four rights of an endpoint or notification capability are.
+const RIGHTS_SHIFT: u32 = 6;
 
 /// A packed capability, as a slot holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -427,7 +429,15 @@ impl RawCap {
     #[inline(always)]
     #[must_use]
     pub const fn rights(self) -> Rights {
-        Rights::from_word(self.0[0] >> 6)
+        Rights::from_word(self.0[0] >> RIGHTS_SHIFT)
+    }
+
+    /// Whether this is an endpoint capability with `right`, as the fast path asks.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_endpoint_with(self, right: Rights) -> bool {
+        let right = right.bits() << RIGHTS_SHIFT;
+        self.0[0] & (TAG_MASK | right) == tag::ENDPOINT | right
     }
 
     /// The CNode capability that this is, if it is one: address resolution needs nothing else.

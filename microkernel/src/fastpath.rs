@@ -1,19 +1,23 @@
-//! The short way through Call and ReplyRecv: a message of registers only, to a passive partner on
-//! this CPU that is ready for it. Anything else takes the ordinary way, which gives the same
-//! result; a test compares the two.
+//! The short way through Call and ReplyRecv: a message of registers only, to a partner on this CPU
+//! that is ready for it and runs on the caller's time. Anything else takes the ordinary way, which
+//! gives the same result; a test compares the two.
+//!
+//! Everything is looked at first and makes a plain value ([`Hop`]); then everything is done. There is
+//! no call out of line between entry and exit, so that the compiler needs neither a stack nor
+//! saved registers; where one would be needed the answer is `None`.
 //!
 //! No time is read here: the scheduling context goes with the message, so nothing is charged to
 //! anyone else, and the deadline that ends its budget stays set.
 
 use sel4_sys::Syscall;
 
-use crate::arch;
-use crate::cap::{Asid, MapSpace, RawCap, Rights, tag};
+use crate::arch::{self, SpaceWord};
+use crate::cap::{RawCap, Rights, tag};
 use crate::fault::Fault;
 use crate::kernel::{Kernel, Node};
 use crate::lookup;
-use crate::object::{Blocking, Endpoint, Reply, Tcb, TcbFlags, TcbSlot, ThreadState};
-use crate::store::{Ref, Table};
+use crate::object::{Blocking, Endpoint, Reply, SchedContext, Tcb, TcbFlags, ThreadState};
+use crate::store::Ref;
 
 /// Length and extra capabilities of a MessageInfo word.
 const SHAPE_MASK: u64 = 0x1ff;
@@ -22,21 +26,15 @@ const DELIVERED_MASK: u64 = !0xf80;
 /// Most words that registers hold.
 const REGISTER_WORDS: u64 = 4;
 
-/// The thread that runs next, and its address space.
+/// A message about to go from the current thread to `to`, which goes on with it.
 #[derive(Clone, Copy)]
-struct Target {
-    tcb: Ref<Tcb>,
-    root: Ref<Table>,
-    asid: u16,
-}
-
-/// The root and identifier of a thread's address space, if it can run.
-#[inline(always)]
-fn address_space(tcb: Ref<Tcb>) -> Option<(Ref<Table>, Asid)> {
-    let raw = tcb.slot(TcbSlot::VSpace).raw();
-    let is_virtual = raw.0[0] & RawCap::ROOT_KIND_MASK == RawCap::root_kind(MapSpace::Virtual);
-    let asid = Asid::new(raw.0[1] as u16)?;
-    is_virtual.then(|| (Ref::from_address(raw.address()), asid))
+struct Hop {
+    from: Ref<Tcb>,
+    to: Ref<Tcb>,
+    /// The address space of `to`.
+    space: SpaceWord,
+    /// The time that goes along.
+    context: Ref<SchedContext>,
 }
 
 impl Kernel {
@@ -46,169 +44,155 @@ impl Kernel {
     pub fn fast_syscall(
         &self,
         tcb: Ref<Tcb>,
-        number: u64,
+        syscall: Syscall,
         address: u64,
         info: u64,
     ) -> Option<Ref<Tcb>> {
-        if tcb.flags.get().0 & TcbFlags::FOREIGN_SYSCALLS != 0 {
+        let is_foreign = tcb.flags.get().0 & TcbFlags::FOREIGN_SYSCALLS != 0;
+        if is_foreign || info & SHAPE_MASK > REGISTER_WORDS {
             return None;
         }
-        if number == Syscall::Call.number() {
-            self.fast_call(self.node(), tcb, address, info)
-        } else if number == Syscall::ReplyRecv.number() {
-            let reply = tcb.registers.r12.get();
-            self.fast_reply_receive(self.node(), tcb, address, reply, info)
-        } else {
-            None
+        match syscall {
+            Syscall::Call => self.fast_call(tcb, address, info),
+            Syscall::ReplyRecv => self.fast_reply_receive(tcb, address, info),
+            _ => None,
         }
     }
 
-    /// `tcb` calls the endpoint at `address`. `None`: take the ordinary way, nothing was changed.
+    /// `tcb` calls the endpoint at `address`.
     #[inline(always)]
-    pub fn fast_call(
-        &self,
-        node: &Node,
-        tcb: Ref<Tcb>,
-        address: u64,
-        info: u64,
-    ) -> Option<Ref<Tcb>> {
-        if info & SHAPE_MASK > REGISTER_WORDS {
+    fn fast_call(&self, tcb: Ref<Tcb>, address: u64, info: u64) -> Option<Ref<Tcb>> {
+        let node = self.node();
+        let cap = lookup::direct_slot(tcb, address)?.raw();
+        if !is_callable(cap) {
             return None;
         }
-        let raw = lookup::direct_slot(tcb, address)?.raw();
-        if raw.tag() != tag::ENDPOINT || !is_callable(raw.rights()) {
-            return None;
-        }
-        let endpoint: Ref<Endpoint> = Ref::from_address(raw.address());
+        let endpoint: Ref<Endpoint> = Ref::from_address(cap.address());
         let receiver = endpoint.receiver()?;
         let reply = receiver.reply.get()?;
-        let target = self.fast_target(node, tcb, receiver)?;
-        let outranks = receiver.priority.get() >= tcb.priority.get();
-        if receiver.sched_context.get().is_some()
-            || !(outranks || is_highest(node, receiver.priority.get()))
-        {
+        if receiver.sched_context.get().is_some() || !has_precedence(node, receiver, tcb) {
             return None;
         }
         let context = tcb.sched_context.get()?;
+        let hop = self.hop(tcb, receiver, context)?;
 
-        endpoint.queue.remove(receiver);
+        endpoint.queue.remove_head(receiver);
         receiver.reply.set(None);
-        let below = context.reply.replace(Some(reply));
-        if let Some(below) = below {
-            below.sched_context.set(None);
-            below.above.set(Some(reply));
-        }
-        reply.below.set(below);
-        reply.sched_context.set(Some(context));
+        push_reply(context, reply);
         reply.tcb.set(Some(tcb));
         tcb.reply.set(Some(reply));
         tcb.state.set(ThreadState::BlockedOnReply);
-        tcb.sched_context.set(None);
-        receiver.sched_context.set(Some(context));
-        context.tcb.set(Some(receiver));
-        receiver.state.set(ThreadState::Running);
-        deliver(tcb, receiver, raw.0[1], info);
-        Self::fast_switch(node, tcb, target);
-        Some(receiver)
+        hop.deliver(cap.0[1], info);
+        Some(hop.perform(node))
     }
 
-    /// `tcb` answers through the reply object at `reply_address` and receives on the endpoint at
-    /// `address`. `None`: take the ordinary way, nothing was changed.
+    /// `tcb` answers through the reply object that R12 names and receives on the endpoint at
+    /// `address`.
     #[inline(always)]
-    pub fn fast_reply_receive(
-        &self,
-        node: &Node,
-        tcb: Ref<Tcb>,
-        address: u64,
-        reply_address: u64,
-        info: u64,
-    ) -> Option<Ref<Tcb>> {
-        if info & SHAPE_MASK > REGISTER_WORDS || !has_quiet_notification(tcb) {
-            return None;
-        }
-        let raw = lookup::direct_slot(tcb, address)?.raw();
-        let reply_raw = lookup::direct_slot(tcb, reply_address)?.raw();
-        if raw.tag() != tag::ENDPOINT
-            || !raw.rights().contains(Rights::READ)
-            || reply_raw.tag() != tag::REPLY
+    fn fast_reply_receive(&self, tcb: Ref<Tcb>, address: u64, info: u64) -> Option<Ref<Tcb>> {
+        let node = self.node();
+        let reply_address = tcb.registers.r12.get();
+        let cap = lookup::direct_slot(tcb, address)?.raw();
+        let reply_cap = lookup::direct_slot(tcb, reply_address)?.raw();
+        if !cap.is_endpoint_with(Rights::READ)
+            || reply_cap.tag() != tag::REPLY
+            || !has_quiet_notification(tcb)
         {
             return None;
         }
-        let endpoint: Ref<Endpoint> = Ref::from_address(raw.address());
-        let reply: Ref<Reply> = Ref::from_address(reply_raw.address());
+        let endpoint: Ref<Endpoint> = Ref::from_address(cap.address());
+        let reply: Ref<Reply> = Ref::from_address(reply_cap.address());
         let caller = reply.tcb.get()?;
         let context = reply.sched_context.get()?;
-        if endpoint.sender().is_some()
+        let last = endpoint.queue.tail.get();
+        if !last.is_none_or(|last| receives_before(last, tcb))
             || caller.state.get() != ThreadState::BlockedOnReply
             || caller.fault.get() != Fault::Null
             || caller.sched_context.get().is_some()
             || tcb.sched_context.get() != Some(context)
-            || !is_highest(node, caller.priority.get())
+            || !has_precedence(node, caller, tcb)
         {
             return None;
         }
-        let target = self.fast_target(node, tcb, caller)?;
+        let hop = self.hop(tcb, caller, context)?;
 
-        let below = reply.below.take();
-        context.reply.set(below);
-        if let Some(below) = below {
-            below.above.set(None);
-            below.sched_context.set(Some(context));
-        }
-        reply.sched_context.set(None);
+        pop_reply(context, reply);
         caller.reply.set(None);
-        caller.state.set(ThreadState::Running);
-        caller.sched_context.set(Some(context));
-        context.tcb.set(Some(caller));
-        deliver(tcb, caller, 0, info);
-
-        tcb.sched_context.set(None);
+        reply.tcb.set(Some(tcb));
+        tcb.reply.set(Some(reply));
         tcb.state.set(ThreadState::BlockedOnReceive);
         tcb.blocking.set(Blocking {
             endpoint: Some(endpoint),
-            ..Blocking::NONE
+            ..tcb.blocking.get()
         });
-        tcb.reply.set(Some(reply));
-        reply.tcb.set(Some(tcb));
-        endpoint.queue.insert_by_priority(tcb);
-        Self::fast_switch(node, tcb, target);
-        Some(caller)
+        endpoint.queue.push_back(tcb);
+        hop.deliver(0, info);
+        Some(hop.perform(node))
     }
 
-    /// The partner, if this CPU can switch to it at once.
+    /// The message to `to`, if this CPU can switch to it at once.
     #[inline(always)]
-    fn fast_target(&self, node: &Node, from: Ref<Tcb>, tcb: Ref<Tcb>) -> Option<Target> {
-        let (root, asid) = address_space(tcb)?;
-        if self.find_root(asid, MapSpace::Virtual) != Some(root) {
+    fn hop(&self, from: Ref<Tcb>, to: Ref<Tcb>, context: Ref<SchedContext>) -> Option<Hop> {
+        if !from.is_beside(to) || !arch::can_hop(to) {
             return None;
         }
-        let is_here = tcb.node.get() == from.node.get() && tcb.domain.get() == node.domain.get();
-        is_here.then_some(Target {
-            tcb,
-            root,
-            asid: asid.number(),
+        let space = self.known_space_of(to)?;
+        Some(Hop {
+            from,
+            to,
+            space,
+            context,
         })
     }
+}
 
+impl Hop {
+    /// Copies the message; the shape was checked, so registers hold it all.
     #[inline(always)]
-    fn fast_switch(node: &Node, from: Ref<Tcb>, to: Target) {
-        arch::switch_address_space(Some((to.root, to.asid)));
-        arch::switch_thread_state(Some(from), to.tcb);
-        node.current.set(Some(to.tcb));
+    fn deliver(self, badge: u64, info: u64) {
+        let (from, to) = (&self.from.registers, &self.to.registers);
+        let length = (info & SHAPE_MASK) as usize;
+        for (from, to) in from.message().into_iter().zip(to.message()).take(length) {
+            to.set(from.get());
+        }
+        to.rdi.set(badge);
+        to.rsi.set(info & DELIVERED_MASK);
+    }
+
+    /// Lets the partner run on the time that goes along.
+    #[inline(always)]
+    fn perform(self, node: &Node) -> Ref<Tcb> {
+        self.from.sched_context.set(None);
+        self.to.sched_context.set(Some(self.context));
+        self.context.tcb.set(Some(self.to));
+        self.to.state.set(ThreadState::Running);
+        node.current.set(Some(self.to));
+        arch::hop(self.to, self.space);
+        self.to
     }
 }
 
+/// Whether `cap` is an endpoint that a call may go to.
 #[inline(always)]
-const fn is_callable(rights: Rights) -> bool {
-    rights.contains(Rights::WRITE)
-        && (rights.contains(Rights::GRANT) || rights.contains(Rights::GRANT_REPLY))
+const fn is_callable(cap: RawCap) -> bool {
+    let answer = Rights::GRANT.union(Rights::GRANT_REPLY);
+    cap.is_endpoint_with(Rights::WRITE) && cap.rights().masked_by(answer).bits() != 0
 }
 
+/// Whether `to` runs before every ready thread, now that `from`, which does, waits.
 #[inline(always)]
-fn is_highest(node: &Node, priority: u8) -> bool {
-    node.ready[usize::from(node.domain.get())]
-        .highest()
-        .is_none_or(|h| priority >= h)
+fn has_precedence(node: &Node, to: Ref<Tcb>, from: Ref<Tcb>) -> bool {
+    let priority = to.priority.get();
+    priority >= from.priority.get()
+        || node.ready[usize::from(node.domain.get())]
+            .highest()
+            .is_none_or(|highest| priority >= highest)
+}
+
+/// Whether `last`, the last thread of an endpoint's queue, receives and stays before `tcb`.
+#[inline(always)]
+fn receives_before(last: Ref<Tcb>, tcb: Ref<Tcb>) -> bool {
+    last.state.get() == ThreadState::BlockedOnReceive && last.priority.get() >= tcb.priority.get()
 }
 
 /// Whether a receive of `tcb` can ignore its bound notification.
@@ -220,18 +204,26 @@ fn has_quiet_notification(tcb: Ref<Tcb>) -> bool {
     }
 }
 
-/// Copies the message; the shape was checked, so registers hold it all.
+/// Puts `reply` on the stack of calls that lent `context` on.
 #[inline(always)]
-fn deliver(from: Ref<Tcb>, to: Ref<Tcb>, badge: u64, info: u64) {
-    let length = (info & SHAPE_MASK) as usize;
-    let registers = from
-        .registers
-        .message()
-        .into_iter()
-        .zip(to.registers.message());
-    for (from, to) in registers.take(length) {
-        to.set(from.get());
+fn push_reply(context: Ref<SchedContext>, reply: Ref<Reply>) {
+    let below = context.reply.replace(Some(reply));
+    if let Some(below) = below {
+        below.sched_context.set(None);
+        below.above.set(Some(reply));
     }
-    to.registers.rdi.set(badge);
-    to.registers.rsi.set(info & DELIVERED_MASK);
+    reply.below.set(below);
+    reply.sched_context.set(Some(context));
+}
+
+/// Takes `reply` from the top of that stack.
+#[inline(always)]
+fn pop_reply(context: Ref<SchedContext>, reply: Ref<Reply>) {
+    let below = reply.below.take();
+    context.reply.set(below);
+    if let Some(below) = below {
+        below.above.set(None);
+        below.sched_context.set(Some(context));
+    }
+    reply.sched_context.set(None);
 }

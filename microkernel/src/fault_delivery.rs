@@ -23,6 +23,13 @@ pub const fn sanitised_flags(flags: u64) -> u64 {
     flags & USER_FLAGS | FIXED_FLAGS
 }
 
+/// An instruction pointer or segment base as user code may have it: a canonical address of the lower
+/// half; others are cut to one. The CPU faults in the kernel when it is to load anything else.
+#[must_use]
+pub const fn canonical(address: u64) -> u64 {
+    address & 0x0000_7fff_ffff_ffff
+}
+
 /// Words of a lookup failure as errors and capability faults report them.
 pub struct FailureWords {
     words: [u64; 4],
@@ -218,7 +225,9 @@ impl Kernel {
             }
             _ => return ThreadState::Restart,
         }
+        ip.set(canonical(ip.get()));
         r.rflags.set(sanitised_flags(r.rflags.get()));
+        r.fs_base.set(canonical(r.fs_base.get()));
         if info.label() == 0 {
             ThreadState::Restart
         } else {

@@ -171,6 +171,7 @@ fn finalise(kernel: &Kernel, slot: Ref<Slot>) -> Remainder {
     let cap = slot.cap();
     match cap {
         Cap::Zombie(zombie) => return Remainder::Zombie(zombie),
+        Cap::Root(_) | Cap::AsidPool { .. } => kernel.forget_spaces(),
         // Each capability of a frame has its own mapping, so whether it is the last is no matter.
         Cap::Frame(frame) => {
             kernel.unmap_frame(frame);

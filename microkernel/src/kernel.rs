@@ -99,6 +99,8 @@ pub struct Kernel {
     pub node_count: Cell<usize>,
     /// ASID pools.
     pub asid_pools: [Cell<Option<Ref<AsidPool>>>; NUM_ASID_POOLS],
+    /// Counts what may have ended an address space; starts above the 0 of a fresh TCB.
+    pub space_epoch: Cell<u64>,
     /// Notification capability for each interrupt.
     pub irq_slots: [Slot; NUM_IRQS],
     /// Use of each interrupt.
@@ -176,6 +178,7 @@ impl Kernel {
             nodes: [const { Node::new() }; MAX_NODES],
             node_count: Cell::new(1),
             asid_pools: [const { Cell::new(None) }; NUM_ASID_POOLS],
+            space_epoch: Cell::new(1),
             irq_slots: [const { Slot::empty() }; NUM_IRQS],
             irq_states: [const { Cell::new(IrqState::Inactive) }; NUM_IRQS],
             io_ports: [const { Cell::new(0) }; 1024],

@@ -6,7 +6,7 @@
 
 use crate::arch;
 use crate::kernel::{Kernel, Node, ReadyQueues, SchedulerAction};
-use crate::object::{SchedContext, Tcb, TcbSlot, ThreadState};
+use crate::object::{SchedContext, Tcb, ThreadState};
 use crate::store::Ref;
 
 impl ReadyQueues {
@@ -283,8 +283,7 @@ impl Kernel {
 
     /// Makes `tcb` the current thread of this CPU.
     pub fn switch_to(&self, node: &Node, tcb: Ref<Tcb>) {
-        let root = self.valid_address_space(tcb.slot(TcbSlot::VSpace));
-        arch::switch_address_space(root);
+        arch::switch_address_space(self.space_of(tcb));
         arch::switch_thread_state(node.current.get(), tcb);
         self.ready_dequeue(tcb);
         node.current.set(Some(tcb));

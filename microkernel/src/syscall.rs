@@ -5,6 +5,7 @@ use sel4_sys::{MessageInfo, Syscall};
 use crate::arch;
 use crate::cap::{Cap, Rights};
 use crate::fault::{Fault, LookupFailure, SyscallError};
+use crate::fault_delivery::canonical;
 use crate::invocation::{self, Answer, Arguments, Refusal};
 use crate::ipc::{self, Patience, Sending};
 use crate::kernel::Kernel;
@@ -97,7 +98,7 @@ impl Kernel {
             Syscall::NBSendRecv => self.send_then_receive(tcb, r.r13.get(), ReplyObject::Named),
             Syscall::NBSendWait => self.send_then_receive(tcb, r.r12.get(), ReplyObject::Without),
             Syscall::Yield => self.yield_budget(),
-            Syscall::SetTlsBase => r.fs_base.set(r.rdi.get()),
+            Syscall::SetTlsBase => r.fs_base.set(canonical(r.rdi.get())),
             Syscall::VMEnter => self.enter_guest(tcb, number),
             _ => self.handle_fault(tcb, Fault::UnknownSyscall { number }),
         }

@@ -3,7 +3,7 @@
 
 use core::cell::Cell;
 
-use super::{IoApicRoute, IrqMask, PortWidth};
+use super::{IoApicRoute, IrqMask, PortWidth, SpaceWord};
 use crate::boot::Virtualisation;
 use crate::config::MAX_NODES;
 use crate::kernel::{Kernel, Node};
@@ -122,12 +122,27 @@ pub fn stall(node: usize) {
 /// Fills the kernel's half of a new root table.
 pub fn copy_kernel_mappings(_root: Ref<Table>) {}
 
-/// Makes `tcb`, which this CPU is about to run, the owner of the CPU's address space.
-/// `root` is `None` when it has no valid one: the kernel's own is used.
-pub fn switch_address_space(_root: Option<(Ref<Table>, u16)>) {}
+/// An address space as [`switch_address_space`] takes it.
+#[must_use]
+pub fn space_word(root: Ref<Table>, asid: u16) -> SpaceWord {
+    SpaceWord(root.address() as u64 | u64::from(asid))
+}
+
+/// Makes `space` the address space of this CPU; `None` is the kernel's own.
+pub fn switch_address_space(_space: Option<SpaceWord>) {}
 
 /// Loads or saves lazily held per-thread CPU state when this CPU goes from one thread to another.
 pub fn switch_thread_state(_from: Option<Ref<Tcb>>, _to: Ref<Tcb>) {}
+
+/// Whether [`hop`] can switch to `to`.
+#[must_use]
+pub fn can_hop(_to: Ref<Tcb>) -> bool {
+    true
+}
+
+/// As [`switch_address_space`] and [`switch_thread_state`], from one thread to another that was not
+/// running here, on the fast path.
+pub fn hop(_to: Ref<Tcb>, _space: SpaceWord) {}
 
 /// Brings the memory image of `tcb`'s extended state up to date, wherever it runs.
 pub fn flush_thread_state(_tcb: Ref<Tcb>) {}

@@ -13,6 +13,10 @@ pub mod host;
 #[cfg(not(feature = "bare"))]
 pub use host::*;
 
+/// An address space as a CPU takes it: what `space_word` made of a root and its identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceWord(pub u64);
+
 /// Access width of an I/O port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortWidth {

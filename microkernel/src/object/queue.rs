@@ -37,6 +37,7 @@ impl QueueEnds {
     }
 
     /// Puts `tcb` behind everyone.
+    #[inline]
     pub fn push_back(&self, tcb: Ref<Tcb>) {
         self.insert_between(self.tail.get(), tcb, None);
     }
@@ -59,6 +60,7 @@ impl QueueEnds {
         self.insert_between(before, tcb, after);
     }
 
+    #[inline]
     fn insert_between(&self, before: Option<Ref<Tcb>>, tcb: Ref<Tcb>, after: Option<Ref<Tcb>>) {
         tcb.queue_previous.set(before);
         tcb.queue_next.set(after);
@@ -83,6 +85,18 @@ impl QueueEnds {
         match after {
             Some(a) => a.queue_previous.set(before),
             None => self.tail.set(before),
+        }
+    }
+
+    /// Takes `head`, which is the first thread of this queue, out of it. Its own links are left: in no
+    /// queue they mean nothing.
+    #[inline(always)]
+    pub fn remove_head(&self, head: Ref<Tcb>) {
+        let after = head.queue_next.get();
+        self.head.set(after);
+        match after {
+            Some(a) => a.queue_previous.set(None),
+            None => self.tail.set(None),
         }
     }
 

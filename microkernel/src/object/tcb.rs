@@ -3,6 +3,7 @@
 use core::cell::Cell;
 
 use super::{Endpoint, Notification, Reply, SchedContext, Slot};
+use crate::arch::SpaceWord;
 use crate::cap::{Cap, Rights};
 use crate::fault::Fault;
 use crate::store::{IpcBuffer, Ref};
@@ -218,6 +219,10 @@ pub struct Tcb {
     pub yield_to: Cell<Option<Ref<SchedContext>>>,
     /// Notification whose signals it also receives on endpoints.
     pub bound_notification: Cell<Option<Ref<Notification>>>,
+    /// Its address space, if `space_epoch` is the kernel's (see `asid`).
+    pub space: Cell<SpaceWord>,
+    /// See `space`.
+    pub space_epoch: Cell<u64>,
     /// User address of its IPC buffer.
     pub ipc_buffer_address: Cell<u64>,
     /// The fault it waits to have handled.
@@ -242,6 +247,13 @@ impl Tcb {
             self.state.get(),
             ThreadState::Running | ThreadState::Restart | ThreadState::RunningVm
         )
+    }
+
+    /// Whether it is in the domain and on the node of `other`.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_beside(&self, other: Ref<Tcb>) -> bool {
+        self.domain.get() == other.domain.get() && self.node.get() == other.node.get()
     }
 
     /// Whether it waits for something.

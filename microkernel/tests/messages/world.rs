@@ -130,6 +130,8 @@ impl World {
             }));
             tcb.priority.set(100);
             tcb.state.set(ThreadState::Running);
+            // Both have run before.
+            assert!(self.kernel.space_of(tcb).is_some());
         }
         self.context
             .configure_new(2, 1_000_000, 0, &self.kernel.clock());

@@ -31,6 +31,9 @@ impl Step {
 pub enum Event {
     /// The current thread makes a system call.
     Call(Call),
+    /// As a client the current thread makes this call. As a server it answers its caller with the
+    /// call's words instead, if it has one.
+    Exchange(Call, Role),
     PageFault(u64),
     Exception(u64),
     Interrupt(u8),
@@ -38,6 +41,13 @@ pub enum Event {
     Kick,
     /// A thread that the tests do not see resumes thread number ….
     Resume(u64),
+}
+
+/// Whether a thread would rather ask or answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Client,
+    Server,
 }
 
 /// A system call. Words may stand for slots (see `objects::SLOT_WORDS`).
@@ -149,6 +159,39 @@ fn message() -> impl Strategy<Value = Call> {
                 receive,
             },
         )
+}
+
+/// What clients and servers say to each other: short messages through few objects.
+fn exchange() -> impl Strategy<Value = Event> {
+    let caps = prop_oneof![8 => Just(Vec::new()), 1 => vec(any_cap(), 1..2)];
+    let words = vec(any::<u64>(), 0..6);
+    let role = prop_oneof![2 => Just(Role::Client), 3 => Just(Role::Server)];
+    (0u64..3, words, caps, 0u64..3, role).prop_map(|(server, words, caps, label, role)| {
+        let call = Call {
+            number: Syscall::Call.number(),
+            cap: Group::Endpoints.word(server),
+            label,
+            words,
+            caps,
+            ..Call::default()
+        };
+        Event::Exchange(call, role)
+    })
+}
+
+/// A random step right after the one before, mostly of an exchange of messages.
+pub fn exchange_step() -> impl Strategy<Value = Step> {
+    let exchange = exchange().prop_map(|event| (0, false, event));
+    let resume = (0..Group::Threads.count()).prop_map(|thread| (0, false, Event::Resume(thread)));
+    let anything = (0..CPUS, any::<bool>(), event());
+    prop_oneof![20 => exchange, 4 => resume, 1 => anything].prop_map(|(cpu, interrupted, event)| {
+        Step {
+            cpu,
+            passes: 0,
+            interrupted,
+            event,
+        }
+    })
 }
 
 /// Words of one kind for an invocation.

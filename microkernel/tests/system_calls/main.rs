@@ -4,15 +4,17 @@
 mod events;
 mod invariants;
 mod objects;
+mod paths;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;
 
 use proptest::prelude::*;
 
-use events::step;
+use events::{exchange_step, step};
 use invariants::{Budgets, check};
-use world::World;
+use paths::snapshot;
+use world::{Path, World};
 
 proptest! {
     #![proptest_config(ProptestConfig {
@@ -26,7 +28,7 @@ proptest! {
     fn user_code_cannot_break_the_kernels_books(
         steps in proptest::collection::vec(step(), 1..800),
     ) {
-        let world = World::new();
+        let world = World::new(Path::Fast);
         check(&world);
         for step in &steps {
             let before = Budgets::of(&world);
@@ -35,6 +37,25 @@ proptest! {
             if !step.configures_time() {
                 before.check_unchanged(&Budgets::of(&world));
             }
+        }
+    }
+
+    #[test]
+    fn the_fast_path_does_what_the_ordinary_one_does(
+        steps in proptest::collection::vec(exchange_step(), 1..200),
+    ) {
+        let (ordinary, fast) = (World::new(Path::Ordinary), World::new(Path::Fast));
+        for world in [&ordinary, &fast] {
+            (0..3).for_each(|server| world.let_serve(server + 3, server, server));
+        }
+        // The fast path reads no time; as none passes, both charge the same.
+        for step in &steps {
+            for world in [&ordinary, &fast] {
+                world.take_kick(step.cpu);
+                world.perform(step);
+            }
+            check(&fast);
+            prop_assert_eq!(snapshot(&ordinary), snapshot(&fast), "after {:?}", step);
         }
     }
 }

@@ -6,7 +6,10 @@ use sel4_sys::{InitialSlot, InvocationLabel as Label, ObjectType};
 
 use crate::world::World;
 
-/// Slots that the tests use, behind those that boot filled.
+/// The first slot that the tests use: behind those that boot fills, whose number depends on where
+/// the host put the machine's memory.
+pub const FIRST_SLOT: u64 = 512;
+/// Slots that the tests use.
 pub const SLOTS: u64 = 64;
 /// Words from here on stand for the addresses of those slots.
 pub const SLOT_WORDS: u64 = 0x5107_0000;
@@ -71,15 +74,6 @@ impl Group {
     pub const fn word(self, index: u64) -> u64 {
         SLOT_WORDS + self.offset() + index % self.count()
     }
-}
-
-/// The first slot behind the last one that boot filled.
-pub fn first_empty_slot(root: CNodeCap) -> u64 {
-    let used = (0..1 << root.radix).rev();
-    let last = used
-        .into_iter()
-        .find(|index| !root.slots.element(*index).is_empty());
-    last.map_or(0, |index| index as u64 + 1)
 }
 
 /// Slot of the largest untyped memory that is no device's, below `end`.

@@ -12,8 +12,8 @@ use microkernel::store::Ref;
 use microkernel::time::Entry;
 use sel4_sys::{InitialSlot, InvocationLabel as Label, MessageInfo, ObjectType, Syscall};
 
-use crate::events::{Call, Event, Step};
-use crate::objects::{self, FIRST_SERVER, Group, PRIORITIES, first_empty_slot};
+use crate::events::{Call, Event, Role, Step};
+use crate::objects::{self, FIRST_SERVER, Group, PRIORITIES};
 use crate::support::{Memory, machine_with, root_task};
 
 /// CPUs of the machine.
@@ -26,8 +26,18 @@ const RECEIVE_WORD: usize = 125;
 /// Bytes of the `syscall` instruction.
 const SYSCALL_BYTES: u64 = 2;
 
+/// The way that messages take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// The ordinary one only.
+    Ordinary,
+    /// The fast one where that takes them.
+    Fast,
+}
+
 /// The machine.
 pub struct World {
+    path: Path,
     pub kernel: Box<Kernel>,
     /// Its memory, which must outlive it.
     _memory: Memory,
@@ -37,15 +47,13 @@ pub struct World {
     kicks: Cell<u64>,
     /// The CNode that all threads share.
     root: CNodeCap,
-    /// Address of the first slot that the tests may fill.
-    first: u64,
     /// How often a thread had to be resumed because all waited.
     rescues: Cell<u64>,
 }
 
 impl World {
     /// Boots, makes objects of every kind, and lets the threads run.
-    pub fn new() -> Self {
+    pub fn new(path: Path) -> Self {
         let kernel = Box::new(Kernel::new());
         let memory = Memory::new();
         MACHINE.with(|m| {
@@ -58,13 +66,14 @@ impl World {
         boot::boot(&kernel, &machine_with(&memory, &root_task(), CPUS)).unwrap();
         kernel.leave();
         let root = root_cnode(kernel.current());
+        assert!(root.slots.element(objects::FIRST_SLOT as usize).is_empty());
         let world = Self {
+            path,
             kernel,
             _memory: memory,
             deadlines: [const { Cell::new(u64::MAX) }; CPUS],
             kicks: Cell::new(0),
             root,
-            first: first_empty_slot(root),
             rescues: Cell::new(0),
         };
         for cpu in 0..CPUS {
@@ -76,13 +85,13 @@ impl World {
 
     /// Address of a slot that the tests use.
     pub fn address(&self, offset: u64) -> u64 {
-        self.first + offset
+        objects::FIRST_SLOT + offset
     }
 
     /// All slots with capabilities that a call can name, and the ones behind them.
     pub fn slots(&self) -> impl Iterator<Item = Ref<Slot>> {
         let root = self.root.slots;
-        (0..(self.first + objects::SLOTS) as usize).map(move |index| root.element(index))
+        (0..(objects::FIRST_SLOT + objects::SLOTS) as usize).map(move |index| root.element(index))
     }
 
     /// What CPU `cpu`'s timer is set to.
@@ -124,6 +133,15 @@ impl World {
             self.enter_as(cpu, |_| self.kernel.handle_timer_interrupt());
         }
         match &step.event {
+            Event::Exchange(call, role) => {
+                let answer = self.answer(cpu, call).filter(|_| *role == Role::Server);
+                let event = Event::Call(answer.unwrap_or_else(|| call.clone()));
+                self.perform(&Step {
+                    event,
+                    ..step.clone()
+                });
+            }
+            Event::Call(call) if self.hops(cpu, call) => {}
             Event::Call(call) => self.user_entry(cpu, |tcb| {
                 self.load(tcb, call);
                 self.kernel.handle_syscall(call.number);
@@ -141,6 +159,18 @@ impl World {
                 self.enter_as(cpu, |_| self.kernel.handle_kick());
             }
             Event::Resume(number) => self.resume(cpu, *number),
+        }
+    }
+
+    /// Lets a kick come before the CPU's next instruction.
+    pub fn take_kick(&self, cpu: usize) {
+        if self.is_kicked(cpu) {
+            self.perform(&Step {
+                cpu,
+                passes: 0,
+                interrupted: false,
+                event: Event::Kick,
+            });
         }
     }
 
@@ -163,6 +193,8 @@ impl World {
         if !is_server || e.endpoint.sender().is_some() || reply.tcb.get().is_some() {
             return false;
         }
+        // As resuming does: it forgets a fault that nobody could answer.
+        self.kernel.cancel_ipc(tcb);
         self.kernel
             .receive_ipc(tcb, e.endpoint, Patience::Blocking, Some(reply));
         true
@@ -217,6 +249,46 @@ impl World {
         if let Some(number) = number {
             self.resume(cpu, number);
         }
+    }
+
+    /// The ReplyRecv of a server that waits again for what it waited for, if the current thread has a
+    /// caller. Servers use the reply object that goes with their endpoint.
+    fn answer(&self, cpu: usize, call: &Call) -> Option<Call> {
+        let context = self.kernel.nodes[cpu].current().sched_context.get()?;
+        let top = context.reply.get()?;
+        let index = (0..Group::Replies.count()).find(|index| {
+            let address = self.address(Group::Replies.offset() + index);
+            let slot = self.root.slots.element(address as usize);
+            matches!(slot.cap(), Cap::Reply { reply, .. } if reply == top)
+        })?;
+        Some(Call {
+            number: Syscall::ReplyRecv.number(),
+            cap: Group::Endpoints.word(index),
+            reply: Group::Replies.word(index),
+            ..call.clone()
+        })
+    }
+
+    /// Makes a call by the fast path, if this world has one and the path takes it.
+    fn hops(&self, cpu: usize, call: &Call) -> bool {
+        let node = &self.kernel.nodes[cpu];
+        let tcb = node.current();
+        let Ok(syscall) = Syscall::try_from(call.number) else {
+            return false;
+        };
+        if self.path == Path::Ordinary || node.idle.get() == Some(tcb) || node.stalled.get() {
+            return false;
+        }
+        MACHINE.with(|m| m.node.set(cpu));
+        let (rip, restart_ip) = (tcb.registers.rip.get(), tcb.restart_ip.get());
+        self.load(tcb, call);
+        let (address, info) = (tcb.registers.rdi.get(), tcb.registers.rsi.get());
+        let next = self.kernel.fast_syscall(tcb, syscall, address, info);
+        if next.is_none() {
+            tcb.registers.rip.set(rip);
+            tcb.restart_ip.set(restart_ip);
+        }
+        next.is_some()
     }
 
     /// An entry that the current thread causes, void if the thread was taken away. While the CPU
@@ -300,13 +372,39 @@ impl World {
             self.address(offset),
             count,
         ];
-        let untyped = objects::largest_untyped(self.root, self.first);
+        let untyped = objects::largest_untyped(self.root, objects::FIRST_SLOT);
         self.call(
             untyped,
             Label::UntypedRetype,
             &words,
             &[InitialSlot::CNode.number()],
         );
+    }
+
+    /// Makes thread `thread` a passive server of endpoint `endpoint` on CPU 0 that waits.
+    pub fn let_serve(&self, thread: u64, endpoint: u64, reply: u64) {
+        let cap = |group: Group, index| {
+            let address = self.address(group.offset() + index);
+            self.root.slots.element(address as usize).cap()
+        };
+        let caps = (
+            cap(Group::Threads, thread),
+            cap(Group::Endpoints, endpoint),
+            cap(Group::Replies, reply),
+        );
+        let (Cap::Thread { tcb }, Cap::Endpoint(e), Cap::Reply { reply, .. }) = caps else {
+            panic!("{caps:?} are no thread, endpoint and reply");
+        };
+        self.enter_as(0, |_| {
+            if let Some(context) = tcb.sched_context.get() {
+                self.kernel.unbind_tcb(context);
+            }
+            tcb.node.set(0);
+            let patience = Patience::Blocking;
+            self.kernel
+                .receive_ipc(tcb, e.endpoint, patience, Some(reply));
+            assert!(self.kernel.space_of(tcb).is_some());
+        });
     }
 
     /// Ends the setup: the root task becomes one of the threads.

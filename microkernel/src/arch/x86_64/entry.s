@@ -52,8 +52,8 @@ syscall_entry:
 2:  call {REPLY_RECV}
 
 # Back to user mode, in the thread whose TCB is in RAX. `sysret` loads RIP from RCX and RFLAGS
-# from R11. It must not be given an address of the upper half: a non-canonical one would fault in
-# the kernel, on the user's stack.
+# from R11. Given an address that is not canonical it would fault in the kernel, on the user's stack;
+# behind a `syscall` there is none, because nobody can map the last page of the lower half.
 .balign 64
 .global exit_to_user
 exit_to_user:
@@ -61,8 +61,6 @@ exit_to_user:
     mov rcx, [rax + {RIP}]
     lea rdx, [rcx - 2]
     cmp rdx, [rax + {RESTART_IP}]
-    jne exit_by_iret
-    shr rdx, 47
     jne exit_by_iret
     mov r11, [rax + {RFLAGS}]
     mov rbx, [rax + {RBX}]

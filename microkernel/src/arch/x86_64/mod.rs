@@ -42,11 +42,15 @@ pub use cpu::{node_id, this_node};
 pub use features::thread_xcr0;
 pub use guest::{can_run_guests, forget_vcpu, note_removed_port, removed_ports, virtualisation};
 pub use io_apic::{ioapic_pins, release_irq, route_ioapic, set_irq_mask};
-pub use paging::{copy_kernel_mappings, kernel_address, physical_address, switch_address_space};
+pub use paging::{
+    copy_kernel_mappings, kernel_address, physical_address, space_word, switch_address_space,
+};
 pub use panic::{debug_halt, panic};
 pub use ports::{port_in, port_out};
 pub use remote::{kick, stall};
-pub use thread_state::{flush_thread_state, initialise_thread_state, switch_thread_state};
+pub use thread_state::{
+    can_hop, flush_thread_state, hop, initialise_thread_state, switch_thread_state,
+};
 pub use tlb::{invalidate_address_space, invalidate_guest_space, invalidate_page};
 pub use vmx::{claim_vmcs, guest_controls, prepare_vmcs, vmcs_read, vmcs_write};
 

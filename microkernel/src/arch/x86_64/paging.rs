@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use x86::controlregs::cr3_write;
 
+use crate::arch::SpaceWord;
 use crate::boot::{MAX_MODULES, MAX_RAM_RANGES, PhysicalRange, page_aligned_module};
 use crate::store::{Ref, Table};
 use crate::vspace::entry::{
@@ -293,19 +294,16 @@ pub fn copy_kernel_mappings(root: Ref<Table>) {
 }
 
 /// What CR3 holds for an address space: the root, and its identifier where the CPU has tags.
-#[inline(always)]
-pub fn cr3_of(root: Ref<Table>, asid: u16) -> u64 {
-    physical_address(root.address()) | u64::from(asid) & features().space_tag
+#[must_use]
+pub fn space_word(root: Ref<Table>, asid: u16) -> SpaceWord {
+    SpaceWord(physical_address(root.address()) | u64::from(asid) & features().space_tag)
 }
 
-/// Makes `root` the address space of this CPU; `None` is the kernel's own.
+/// Makes `space` the address space of this CPU; `None` is the kernel's own.
 #[inline(always)]
-pub fn switch_address_space(root: Option<(Ref<Table>, u16)>) {
+pub fn switch_address_space(space: Option<SpaceWord>) {
     let cpu = this_cpu();
-    let cr3 = match root {
-        Some((table, asid)) => cr3_of(table, asid),
-        None => ROOT.physical(),
-    };
+    let cr3 = space.map_or_else(|| ROOT.physical(), |word| word.0);
     if cpu.cr3.get() != cr3 {
         cpu.cr3.set(cr3);
         // SAFETY: every root has the kernel's half, and a root that goes away is left first

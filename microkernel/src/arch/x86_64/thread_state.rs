@@ -13,13 +13,15 @@ use core::arch::asm;
 use core::cell::Cell;
 
 use x86::controlregs::{Cr0, cr0, cr0_write};
-use x86::msr::{IA32_FS_BASE, IA32_KERNEL_GSBASE, wrmsr};
+use x86::msr::{IA32_FS_BASE, IA32_KERNEL_GSBASE};
 
+use crate::arch::SpaceWord;
 use crate::object::{Tcb, TcbFlags, ThreadState};
 use crate::store::Ref;
 
 use super::cpu::{CPUS, Cpu, this_cpu};
 use super::features::{SaveInstruction, features};
+use super::paging::switch_address_space;
 use super::remote;
 
 /// Whose extended state is in a CPU's registers.
@@ -46,8 +48,6 @@ pub struct Bases {
     thread: Cell<usize>,
     fs: Cell<u64>,
     gs: Cell<u64>,
-    /// Not 0 if one of the two is not.
-    any: Cell<u64>,
 }
 
 impl FpuUse {
@@ -70,18 +70,17 @@ impl Bases {
             thread: Cell::new(0),
             fs: Cell::new(0),
             gs: Cell::new(0),
-            any: Cell::new(0),
         }
     }
 
     /// The FS base, as it was loaded.
     pub fn fs(&self) -> u64 {
-        canonical(self.fs.get())
+        self.fs.get()
     }
 
     /// The user's GS base, as it was loaded.
     pub fn gs(&self) -> u64 {
-        canonical(self.gs.get())
+        self.gs.get()
     }
 }
 
@@ -92,6 +91,40 @@ pub fn switch_thread_state(_from: Option<Ref<Tcb>>, to: Ref<Tcb>) {
     let cpu = this_cpu();
     switch_fpu(&cpu.fpu, to);
     switch_bases(&cpu.bases, to);
+}
+
+/// Whether [`hop`] can switch to `to`: a user's GS base, which few threads have, takes the ordinary
+/// way.
+#[inline(always)]
+pub fn can_hop(to: Ref<Tcb>) -> bool {
+    to.registers.gs_base.get() | this_cpu().bases.gs.get() == 0
+}
+
+/// Makes this CPU's registers and address space those of `to`, another thread than the one that
+/// they belong to.
+#[inline(always)]
+pub fn hop(to: Ref<Tcb>, space: SpaceWord) {
+    let cpu = this_cpu();
+    switch_address_space(Some(space));
+    switch_fpu(&cpu.fpu, to);
+    let fs = to.registers.fs_base.get();
+    cpu.bases.thread.set(to.address());
+    cpu.bases.fs.set(fs);
+    // SAFETY: a canonical address, as everyone who sets it sees to; the kernel does not use FS.
+    unsafe { write_msr(IA32_FS_BASE, fs) };
+}
+
+/// Writes an MSR, in no more instructions than it takes.
+///
+/// # Safety
+/// As the MSR demands.
+#[inline(always)]
+unsafe fn write_msr(number: u32, value: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("wrmsr", in("ecx") number, in("eax") value as u32, in("edx") (value >> 32) as u32,
+            options(nostack, preserves_flags));
+    }
 }
 
 #[inline(always)]
@@ -200,29 +233,17 @@ fn restore_area(tcb: Ref<Tcb>) {
 #[inline(always)]
 fn switch_bases(loaded: &Bases, to: Ref<Tcb>) {
     let (fs, gs) = (to.registers.fs_base.get(), to.registers.gs_base.get());
-    if fs | gs | loaded.any.get() != 0 {
-        load_bases(loaded, to, fs, gs);
-    }
-}
-
-fn load_bases(loaded: &Bases, to: Ref<Tcb>, fs: u64, gs: u64) {
-    loaded.any.set(fs | gs);
     let same_thread = loaded.thread.replace(to.address()) == to.address();
     let old_fs = loaded.fs.replace(fs);
     if fs != old_fs || (fs != 0 && !same_thread) {
         // SAFETY: a canonical address; the kernel does not use FS.
-        unsafe { wrmsr(IA32_FS_BASE, canonical(fs)) };
+        unsafe { write_msr(IA32_FS_BASE, fs) };
     }
     let old_gs = loaded.gs.replace(gs);
     if gs != old_gs || (gs != 0 && !same_thread) {
         // SAFETY: a canonical address; the user's base becomes active at `swapgs` only.
-        unsafe { wrmsr(IA32_KERNEL_GSBASE, canonical(gs)) };
+        unsafe { write_msr(IA32_KERNEL_GSBASE, gs) };
     }
-}
-
-/// The nearest that the MSR takes: bit 47 continued upward.
-fn canonical(address: u64) -> u64 {
-    ((address << 16) as i64 >> 16) as u64
 }
 
 /// Brings the memory image of `tcb`'s extended state up to date, wherever it runs, and makes every

@@ -12,7 +12,7 @@ use crate::store::{Ref, Table};
 
 use super::cpu::{Cpu, this_cpu};
 use super::features::features;
-use super::paging::{cr3_of, switch_address_space};
+use super::paging::{space_word, switch_address_space};
 use super::remote::{self, Question};
 
 /// What must be forgotten, as the CPUs see it.
@@ -79,7 +79,7 @@ fn others(stale: Stale) -> impl Fn(&Cpu) -> bool {
 /// Forgets the translation of one page of an address space, on every CPU.
 pub fn invalidate_page(root: Ref<Table>, asid: u16, address: u64) {
     let stale = Stale {
-        cr3: cr3_of(root, asid),
+        cr3: space_word(root, asid).0,
         address,
     };
     forget_page(this_cpu(), stale);
@@ -90,7 +90,7 @@ pub fn invalidate_page(root: Ref<Table>, asid: u16, address: u64) {
 /// caller may delete it once it has made this CPU leave it too.
 pub fn invalidate_address_space(root: Ref<Table>, asid: u16) {
     let stale = Stale {
-        cr3: cr3_of(root, asid),
+        cr3: space_word(root, asid).0,
         address: 0,
     };
     forget_space(this_cpu(), stale);

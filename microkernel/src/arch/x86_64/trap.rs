@@ -11,7 +11,7 @@ use core::num::NonZeroUsize;
 use sel4_sys::Syscall;
 
 use crate::kernel::Kernel;
-use crate::object::{Registers, Tcb, TcbSlot, ThreadState};
+use crate::object::{Registers, Tcb, ThreadState};
 use crate::store::Ref;
 use crate::time::Entry;
 
@@ -99,15 +99,15 @@ unsafe extern "C" {
     fn exit_to_user();
 }
 
-/// A `syscall` that is no message: the words in RDI, RSI and RDX, and the address of the current
-/// TCB. Like the two below it does not return, so that it has no registers to save for a caller.
-extern "C" fn handle_syscall(_address: u64, _info: u64, number: u64, _tcb: NonZeroUsize) -> ! {
-    let cpu = this_cpu();
-    lock::acquire(cpu);
-    handle_slow_syscall(cpu, kernel(), number)
+/// A `syscall` that is no message. Like the two below it does not return, so that it has no
+/// registers to save for a caller.
+extern "C" fn handle_syscall() -> ! {
+    lock::acquire(this_cpu());
+    handle_slow_syscall()
 }
 
-/// Call, which has a short way; on its own, so that the compiler has registers for all of it.
+/// Call, which has a short way: the words in RDI, RSI and RDX, and the address of the current TCB. On
+/// its own, so that the compiler has registers for all of it.
 extern "C" fn handle_call(address: u64, info: u64, _number: u64, tcb: NonZeroUsize) -> ! {
     handle_message(Syscall::Call, address, info, tcb)
 }
@@ -119,22 +119,16 @@ extern "C" fn handle_reply_receive(address: u64, info: u64, _number: u64, tcb: N
 
 #[inline(always)]
 fn handle_message(syscall: Syscall, address: u64, info: u64, tcb: NonZeroUsize) -> ! {
-    let cpu = this_cpu();
-    let acquired = lock::acquire(cpu);
-    let kernel = kernel();
     // After a wait, the thread may be another CPU's by now.
-    if acquired == Acquired::AtOnce
-        && let Some(next) = kernel.fast_syscall(
-            Ref::from_address(tcb.get()),
-            syscall.number(),
-            address,
-            info,
-        )
-    {
-        lock::release();
-        exit(next.address());
+    if lock::acquire(this_cpu()) == Acquired::AtOnce {
+        let tcb = Ref::from_address(tcb.get());
+        let next = kernel().fast_syscall(tcb, syscall, address, info);
+        if let Some(next) = next {
+            lock::release();
+            exit(next.address());
+        }
     }
-    handle_slow_syscall(cpu, kernel, syscall.number())
+    handle_slow_syscall()
 }
 
 /// Goes to user mode in the thread whose TCB is at `tcb`.
@@ -146,14 +140,17 @@ fn exit(tcb: usize) -> ! {
     }
 }
 
+/// The ordinary way of a system call. The lock is held. It takes no arguments, so that the short
+/// ways need not keep any.
 #[inline(never)]
-fn handle_slow_syscall(cpu: &Cpu, kernel: &Kernel, number: u64) -> ! {
+fn handle_slow_syscall() -> ! {
+    let (cpu, kernel) = (this_cpu(), kernel());
     if kernel.enter() == Entry::Proceed {
         let registers = &kernel.current().registers;
         // As `syscall` leaves them: a fault handler may look.
         registers.rcx.set(registers.rip.get());
         registers.r11.set(registers.rflags.get());
-        kernel.handle_syscall(number);
+        kernel.handle_syscall(registers.rdx.get());
     }
     exit(resume(cpu, kernel))
 }
@@ -237,8 +234,7 @@ pub fn choose(cpu: &Cpu, kernel: &Kernel) -> Ref<Tcb> {
     kernel.leave();
     let current = kernel.current();
     if cpu.lost_space.replace(false) {
-        let root = kernel.valid_address_space(current.slot(TcbSlot::VSpace));
-        paging::switch_address_space(root);
+        paging::switch_address_space(kernel.space_of(current));
     }
     guest::bring(cpu, current);
     thread_state::switch_thread_state(None, current);

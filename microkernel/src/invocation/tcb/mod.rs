@@ -10,6 +10,7 @@ use super::{Answer, Arguments, Outcome};
 use crate::arch;
 use crate::cap::{Cap, Rights};
 use crate::fault::SyscallError;
+use crate::fault_delivery::canonical;
 use crate::kernel::Kernel;
 use crate::object::{Tcb, TcbFlags};
 use crate::store::Ref;
@@ -58,11 +59,6 @@ pub fn invoke(kernel: &Kernel, tcb: Ref<Tcb>, arguments: &Arguments) -> Outcome 
         Label::TcbSetFlags => set_flags(kernel, tcb, arguments),
         _ => Err(SyscallError::IllegalOperation.into()),
     }
-}
-
-/// A base register holds only canonical user addresses; others are cut to one.
-const fn canonical(address: u64) -> u64 {
-    address & 0x0000_7fff_ffff_ffff
 }
 
 fn bind_notification(tcb: Ref<Tcb>, arguments: &Arguments) -> Outcome {

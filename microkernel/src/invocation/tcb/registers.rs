@@ -2,10 +2,9 @@
 
 use core::cell::Cell;
 
-use super::canonical;
 use crate::cap::Cap;
 use crate::fault::SyscallError;
-use crate::fault_delivery::sanitised_flags;
+use crate::fault_delivery::{canonical, sanitised_flags};
 use crate::invocation::{Answer, Arguments, Outcome};
 use crate::kernel::Kernel;
 use crate::object::{Registers, Tcb};

@@ -11,6 +11,7 @@
 
 extern crate alloc;
 
+mod exits;
 mod figure;
 mod messages;
 mod report;
@@ -33,6 +34,7 @@ fn main(env: BootEnv) -> ! {
     let mut report = Report::new(&mut workshop);
     report.line(format_args!("begins"));
     messages::measure(&mut workshop, &mut report);
+    exits::measure(&mut workshop, &mut report);
     report.line(format_args!("done"));
     report.end_emulator(&mut workshop)
 }

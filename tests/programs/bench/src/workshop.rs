@@ -135,7 +135,8 @@ impl Workshop {
         CPtr(self.next - 1)
     }
 
-    fn make_slot(&mut self, object: ObjectType, size_bits: u32) -> CPtr {
+    /// Makes an object of `2^size_bits` bytes, or of its fixed size, for kinds without a name.
+    pub fn make_slot(&mut self, object: ObjectType, size_bits: u32) -> CPtr {
         let slot = self.slot();
         self.untyped
             .retype(object, size_bits, self.root, slot.0, 1)
@@ -173,6 +174,16 @@ impl Workshop {
         Frame::from_cptr(CPtr(frames.start + (address - IMAGE_BASE) / PAGE))
     }
 
+    /// Another capability to the same object.
+    pub fn copy<C: Capability>(&mut self, original: C) -> C {
+        let slot = self.slot();
+        self.root
+            .slot(slot)
+            .copy_from(self.root.slot(original.cptr()), CapRights::ALL)
+            .expect("an empty slot");
+        C::from_cptr(slot)
+    }
+
     fn twin_space(&mut self) -> VSpace {
         let space: VSpace = self.make(ObjectType::Pml4);
         AsidPool::from_cptr(InitialSlot::AsidPool.cptr())
@@ -192,13 +203,7 @@ impl Workshop {
                 .expect("an empty space");
         }
         for address in (IMAGE_BASE..end).step_by(PAGE as usize) {
-            let slot = self.slot();
-            let original = self.root.slot(self.image_frame(address).cptr());
-            self.root
-                .slot(slot)
-                .copy_from(original, CapRights::ALL)
-                .expect("an empty slot");
-            Frame::from_cptr(slot)
+            self.copy(self.image_frame(address))
                 .map(space, address, CapRights::ALL, attributes)
                 .expect("the tables are there");
         }
