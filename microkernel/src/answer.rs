@@ -3,10 +3,10 @@
 use sel4_sys::{ErrorCode, MessageInfo};
 
 use crate::fault::SyscallError;
-use crate::fault_delivery::{FailureWords, write_words};
+use crate::fault_delivery::{failure_words, write_words};
 use crate::invocation::Answer;
 use crate::kernel::Kernel;
-use crate::object::{BufferUse, Tcb};
+use crate::object::Tcb;
 use crate::store::Ref;
 
 impl Kernel {
@@ -44,10 +44,9 @@ impl Kernel {
                 was_source,
                 failure,
             } => {
-                let details = FailureWords::new(failure);
-                let words = [u64::from(was_source)];
-                let words = words.iter().chain(details.as_slice()).copied();
-                write_message_words(tcb, label, words);
+                let ([a, b, c, d], length) = failure_words(failure);
+                let words = [u64::from(was_source), a, b, c, d];
+                write_message(tcb, label, &words[..1 + length]);
             }
             _ => write_message(tcb, label, &[]),
         }
@@ -55,14 +54,8 @@ impl Kernel {
 }
 
 fn write_message(tcb: Ref<Tcb>, label: u64, words: &[u64]) {
-    write_message_words(tcb, label, words.iter().copied());
-}
-
-fn write_message_words(tcb: Ref<Tcb>, label: u64, words: impl IntoIterator<Item = u64>) {
-    let buffer = tcb.ipc_buffer(BufferUse::Receive);
-    let length = write_words(tcb, buffer, words);
+    let length = write_words(tcb, words);
+    let info = MessageInfo::new(label, length, 0);
     tcb.registers.rdi.set(0);
-    tcb.registers
-        .rsi
-        .set(MessageInfo::new(label, length, 0).word());
+    tcb.registers.rsi.set(info.word());
 }

@@ -54,8 +54,11 @@ impl Kernel {
     }
 
     fn find_space_of(&self, tcb: Ref<Tcb>) -> Option<SpaceWord> {
-        let (root, asid) = self.valid_address_space(tcb.slot(TcbSlot::VSpace))?;
-        let space = arch::space_word(root, asid);
+        let root = tcb.slot(TcbSlot::VSpace).raw().root()?;
+        if root.space != MapSpace::Virtual || !self.is_current_root(&root) {
+            return None;
+        }
+        let space = arch::space_word(root.table, root.asid?.number());
         tcb.space.set(space);
         tcb.space_epoch.set(self.space_epoch.get());
         Some(space)

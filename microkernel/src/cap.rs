@@ -440,6 +440,69 @@ impl RawCap {
         self.0[0] & (TAG_MASK | right) == tag::ENDPOINT | right
     }
 
+    /// The endpoint capability that this is, if it is one. Messages ask for the kinds that they
+    /// know in this way, which costs less than the value of any kind.
+    #[inline(always)]
+    #[must_use]
+    pub fn endpoint(self) -> Option<EndpointCap> {
+        (self.tag() == tag::ENDPOINT).then(|| EndpointCap {
+            endpoint: Ref::from_address(self.address()),
+            badge: self.0[1],
+            rights: self.rights(),
+        })
+    }
+
+    /// The notification capability that this is, if it is one.
+    #[inline(always)]
+    #[must_use]
+    pub fn notification(self) -> Option<NotificationCap> {
+        (self.tag() == tag::NOTIFICATION).then(|| NotificationCap {
+            notification: Ref::from_address(self.address()),
+            badge: self.0[1],
+            rights: self.rights(),
+        })
+    }
+
+    /// The reply object that this names, if it is a reply capability, and GRANT if its answers may
+    /// carry capabilities.
+    #[inline(always)]
+    #[must_use]
+    pub fn reply(self) -> Option<(Ref<Reply>, Rights)> {
+        let rights = if field(self.0[0], 6, 1) == 1 {
+            Rights::GRANT
+        } else {
+            Rights::NONE
+        };
+        (self.tag() == tag::REPLY).then(|| (Ref::from_address(self.address()), rights))
+    }
+
+    /// The frame capability that this is, if it is one.
+    #[inline(always)]
+    #[must_use]
+    pub fn frame(self) -> Option<FrameCap> {
+        let [w0, w1] = self.0;
+        (self.tag() == tag::FRAME).then(|| FrameCap {
+            base: address(w0),
+            size: FrameSize::from_bits(w0 >> 6),
+            device: field(w0, 8, 1) == 1,
+            rights: Rights::from_word(field(w0, 9, 2)),
+            space: space(field(w0, 11, 2)),
+            mapping: mapping(w1),
+        })
+    }
+
+    /// The root of an address space that this is, if it is one.
+    #[inline(always)]
+    #[must_use]
+    pub fn root(self) -> Option<RootCap> {
+        let [w0, w1] = self.0;
+        (self.tag() == tag::ROOT).then(|| RootCap {
+            table: Ref::from_address(address(w0)),
+            space: space(field(w0, 11, 2)),
+            asid: Asid::new(w1 as u16),
+        })
+    }
+
     /// The CNode capability that this is, if it is one: address resolution needs nothing else.
     #[inline(always)]
     #[must_use]
@@ -451,16 +514,6 @@ impl RawCap {
             guard_size: (w1 & 0x3f) as u8,
             guard: w1 >> 6,
         })
-    }
-
-    /// The bits of word 0 that say that this is a root of some kind of address space.
-    pub const ROOT_KIND_MASK: u64 = TAG_MASK | 3 << 11;
-
-    /// Word 0 of a root of a `space`, under [`Self::ROOT_KIND_MASK`].
-    #[inline(always)]
-    #[must_use]
-    pub const fn root_kind(space: MapSpace) -> u64 {
-        tag::ROOT | (space as u64) << 11
     }
 
     /// Radix and guard, if this is a CNode that resolves exactly 64 bits.
@@ -488,16 +541,8 @@ impl RawCap {
                 device: field(w0, 12, 1) == 1,
                 watermark: w1,
             }),
-            tag::ENDPOINT => Cap::Endpoint(EndpointCap {
-                endpoint: Ref::from_address(at),
-                badge: w1,
-                rights: self.rights(),
-            }),
-            tag::NOTIFICATION => Cap::Notification(NotificationCap {
-                notification: Ref::from_address(at),
-                badge: w1,
-                rights: self.rights(),
-            }),
+            tag::ENDPOINT => self.endpoint().map_or(Cap::Null, Cap::Endpoint),
+            tag::NOTIFICATION => self.notification().map_or(Cap::Null, Cap::Notification),
             tag::REPLY => Cap::Reply {
                 reply: Ref::from_address(at),
                 can_grant: field(w0, 6, 1) == 1,
@@ -531,25 +576,14 @@ impl RawCap {
         let [w0, w1] = self.0;
         let at = address(w0);
         match self.tag() {
-            tag::FRAME => Cap::Frame(FrameCap {
-                base: at,
-                size: FrameSize::from_bits(w0 >> 6),
-                device: field(w0, 8, 1) == 1,
-                rights: Rights::from_word(field(w0, 9, 2)),
-                space: space(field(w0, 11, 2)),
-                mapping: mapping(w1),
-            }),
+            tag::FRAME => self.frame().map_or(Cap::Null, Cap::Frame),
             tag::TABLE => Cap::Table(TableCap {
                 table: Ref::from_address(at),
                 level: TableLevel::from_bits(w0 >> 6),
                 space: space(field(w0, 11, 2)),
                 mapping: mapping(w1),
             }),
-            tag::ROOT => Cap::Root(RootCap {
-                table: Ref::from_address(at),
-                space: space(field(w0, 11, 2)),
-                asid: Asid::new(w1 as u16),
-            }),
+            tag::ROOT => self.root().map_or(Cap::Null, Cap::Root),
             tag::ASID_CONTROL => Cap::AsidControl,
             tag::ASID_POOL => Cap::AsidPool {
                 pool: Ref::from_address(at),

@@ -143,7 +143,7 @@ impl Kernel {
         } else {
             break_stack(reply);
         }
-        self.unlink_reply(reply, caller);
+        Self::unlink_reply(reply, caller);
     }
 
     /// The call of `caller` ends without an answer; a donated context stays where it is.
@@ -155,13 +155,13 @@ impl Kernel {
             context.reply.set(None);
         }
         break_stack(reply);
-        self.unlink_reply(reply, caller);
+        Self::unlink_reply(reply, caller);
     }
 
-    fn unlink_reply(&self, reply: Ref<Reply>, tcb: Ref<Tcb>) {
+    fn unlink_reply(reply: Ref<Reply>, tcb: Ref<Tcb>) {
         reply.tcb.set(None);
         tcb.reply.set(None);
-        self.set_thread_state(tcb, ThreadState::Inactive);
+        tcb.state.set(ThreadState::Inactive);
     }
 
     /// An answered thread runs if its budget allows, else it waits or its handler hears of it.

@@ -1,6 +1,6 @@
 //! The short way through Call and ReplyRecv: a message of registers only, to a partner on this CPU
-//! that is ready for it and runs on the caller's time. Anything else takes the ordinary way, which
-//! gives the same result; a test compares the two.
+//! that is ready for it and runs on the caller's time; and through SetTLSBase, which concerns nobody
+//! else. Anything else takes the ordinary way, which gives the same result; a test compares the two.
 //!
 //! Everything is looked at first and makes a plain value ([`Hop`]); then everything is done. There is
 //! no call out of line between entry and exit, so that the compiler needs neither a stack nor
@@ -13,7 +13,7 @@ use sel4_sys::Syscall;
 
 use crate::arch::{self, SpaceWord};
 use crate::cap::{RawCap, Rights, tag};
-use crate::fault::Fault;
+use crate::fault_delivery::canonical;
 use crate::kernel::{Kernel, Node};
 use crate::lookup;
 use crate::object::{Blocking, Endpoint, Reply, SchedContext, Tcb, TcbFlags, ThreadState};
@@ -55,6 +55,11 @@ impl Kernel {
         match syscall {
             Syscall::Call => self.fast_call(tcb, address, info),
             Syscall::ReplyRecv => self.fast_reply_receive(tcb, address, info),
+            Syscall::SetTlsBase => {
+                tcb.registers.fs_base.set(canonical(address));
+                arch::load_fs_base(tcb);
+                Some(tcb)
+            }
             _ => None,
         }
     }
@@ -107,7 +112,7 @@ impl Kernel {
         let last = endpoint.queue.tail.get();
         if !last.is_none_or(|last| receives_before(last, tcb))
             || caller.state.get() != ThreadState::BlockedOnReply
-            || caller.fault.get() != Fault::Null
+            || caller.has_fault()
             || caller.sched_context.get().is_some()
             || tcb.sched_context.get() != Some(context)
             || !has_precedence(node, caller, tcb)
@@ -150,11 +155,9 @@ impl Hop {
     /// Copies the message; the shape was checked, so registers hold it all.
     #[inline(always)]
     fn deliver(self, badge: u64, info: u64) {
-        let (from, to) = (&self.from.registers, &self.to.registers);
+        let to = &self.to.registers;
         let length = (info & SHAPE_MASK) as usize;
-        for (from, to) in from.message().into_iter().zip(to.message()).take(length) {
-            to.set(from.get());
-        }
+        self.from.registers.copy_message(to, length);
         to.rdi.set(badge);
         to.rsi.set(info & DELIVERED_MASK);
     }

@@ -5,12 +5,11 @@ use core::cell::Cell;
 use sel4_sys::message::REGISTER_WORDS;
 use sel4_sys::{FaultLabel, MessageInfo};
 
-use crate::cap::Cap;
 use crate::fault::{Fault, LookupFailure};
 use crate::ipc::{Patience, Sending};
 use crate::kernel::Kernel;
 use crate::object::{BufferUse, Registers, Tcb, TcbSlot, ThreadState};
-use crate::store::{IpcBuffer, Ref};
+use crate::store::Ref;
 
 /// RFLAGS bits that user code may set: arithmetic, trap, direction, alignment check, identification.
 const USER_FLAGS: u64 = 0x0024_0dd5 | 1 << 10;
@@ -30,84 +29,68 @@ pub const fn canonical(address: u64) -> u64 {
     address & 0x0000_7fff_ffff_ffff
 }
 
-/// Words of a lookup failure as errors and capability faults report them.
-pub struct FailureWords {
-    words: [u64; 4],
-    length: usize,
-}
-
-impl FailureWords {
-    /// Type, bits left, bits or guard found, guard bits: as many as the type has.
-    #[must_use]
-    pub const fn new(failure: LookupFailure) -> Self {
-        match failure {
-            LookupFailure::InvalidRoot => Self {
-                words: [1, 0, 0, 0],
-                length: 1,
-            },
-            LookupFailure::MissingCapability { bits_left } => Self {
-                words: [2, bits_left as u64, 0, 0],
-                length: 2,
-            },
-            LookupFailure::DepthMismatch {
-                bits_left,
-                bits_found,
-            } => Self {
-                words: [3, bits_left as u64, bits_found as u64, 0],
-                length: 3,
-            },
-            LookupFailure::GuardMismatch {
-                bits_left,
-                guard_found,
-                guard_bits,
-            } => Self {
-                words: [4, bits_left as u64, guard_found, guard_bits as u64],
-                length: 4,
-            },
-        }
-    }
-
-    /// The words.
-    #[must_use]
-    pub fn as_slice(&self) -> &[u64] {
-        &self.words[..self.length]
+/// Words of a lookup failure as errors and capability faults report them: type, bits left, bits or
+/// guard found, guard bits, and how many of these the type has.
+#[must_use]
+pub const fn failure_words(failure: LookupFailure) -> ([u64; 4], usize) {
+    match failure {
+        LookupFailure::InvalidRoot => ([1, 0, 0, 0], 1),
+        LookupFailure::MissingCapability { bits_left } => ([2, bits_left as u64, 0, 0], 2),
+        LookupFailure::DepthMismatch {
+            bits_left,
+            bits_found,
+        } => ([3, bits_left as u64, bits_found as u64, 0], 3),
+        LookupFailure::GuardMismatch {
+            bits_left,
+            guard_found,
+            guard_bits,
+        } => ([4, bits_left as u64, guard_found, guard_bits as u64], 4),
     }
 }
 
 /// Writes message words into registers and buffer; how many found room.
-pub fn write_words(
-    tcb: Ref<Tcb>,
-    buffer: Option<Ref<IpcBuffer>>,
-    words: impl IntoIterator<Item = u64>,
-) -> usize {
-    let mut count = 0;
-    for (index, word) in words.into_iter().enumerate() {
-        match (tcb.registers.message().get(index), buffer) {
-            (Some(register), _) => register.set(word),
-            (None, Some(buffer)) => buffer.word(1 + index).set(word),
-            (None, None) => return count,
-        }
-        count = index + 1;
+pub fn write_words(tcb: Ref<Tcb>, words: &[u64]) -> usize {
+    for (register, word) in tcb.registers.message().into_iter().zip(words) {
+        register.set(*word);
     }
-    count
+    if words.len() <= REGISTER_WORDS {
+        return words.len();
+    }
+    let Some(buffer) = tcb.ipc_buffer(BufferUse::Receive) else {
+        return REGISTER_WORDS;
+    };
+    for (index, word) in words.iter().enumerate().skip(REGISTER_WORDS) {
+        buffer.word(1 + index).set(*word);
+    }
+    words.len()
 }
 
-/// Reads message word `index` of `tcb`.
-fn read_word(tcb: Ref<Tcb>, buffer: Option<Ref<IpcBuffer>>, index: usize) -> Option<u64> {
-    match tcb.registers.message().get(index) {
-        Some(register) => Some(register.get()),
-        None => buffer.map(|b| b.word(1 + index).get()),
+/// Sets `registers` to the words of the message of `tcb` from number `start` on, as far as it has any.
+fn take_words(tcb: Ref<Tcb>, start: usize, registers: &[&Cell<u64>]) {
+    let length = MessageInfo::from_word(tcb.registers.rsi.get()).length();
+    let buffer = if length > REGISTER_WORDS {
+        tcb.ipc_buffer(BufferUse::Send)
+    } else {
+        None
+    };
+    for (index, register) in (start..length).zip(registers) {
+        match (tcb.registers.message().get(index), buffer) {
+            (Some(word), _) => register.set(word.get()),
+            (None, Some(buffer)) => register.set(buffer.word(1 + index).get()),
+            (None, None) => return,
+        }
     }
 }
 
 /// The registers of an UnknownSyscall message after RAX..R15, without the instruction pointer.
-fn syscall_registers(r: &Registers) -> [&Cell<u64>; 15] {
+fn syscall_registers(r: &Registers) -> [&Cell<u64>; SYSCALL_REGISTERS] {
     [
         &r.rax, &r.rbx, &r.rcx, &r.rdx, &r.rsi, &r.rdi, &r.rbp, &r.r8, &r.r9, &r.r10, &r.r11,
         &r.r12, &r.r13, &r.r14, &r.r15,
     ]
 }
 
+const SYSCALL_REGISTERS: usize = 15;
 const _: () = assert!(REGISTER_WORDS == 4);
 
 impl Kernel {
@@ -126,7 +109,7 @@ impl Kernel {
     }
 
     fn send_fault(&self, tcb: Ref<Tcb>, fault: Fault, slot: TcbSlot, can_donate: bool) -> bool {
-        let Cap::Endpoint(cap) = tcb.slot(slot).cap() else {
+        let Some(cap) = tcb.slot(slot).raw().endpoint() else {
             return false;
         };
         tcb.fault.set(fault);
@@ -140,95 +123,71 @@ impl Kernel {
     }
 
     /// Writes the fault of `sender` as a message to `receiver`.
-    pub(crate) fn write_fault(
-        &self,
-        sender: Ref<Tcb>,
-        receiver: Ref<Tcb>,
-        buffer: Option<Ref<IpcBuffer>>,
-    ) -> MessageInfo {
+    pub(crate) fn write_fault(&self, sender: Ref<Tcb>, receiver: Ref<Tcb>) -> MessageInfo {
         let r = &sender.registers;
-        let ip = sender.restart_ip.get();
-        let put = |words: &[u64]| write_words(receiver, buffer, words.iter().copied());
-        let (label, length) = match sender.fault.get() {
-            Fault::Null => (FaultLabel::NullFault, 0),
+        let (ip, rsp, rflags) = (sender.restart_ip.get(), r.rsp.get(), r.rflags.get());
+        let put = |label: FaultLabel, words: &[u64]| {
+            MessageInfo::new(label.number(), write_words(receiver, words), 0)
+        };
+        match sender.fault.get() {
+            Fault::Null => put(FaultLabel::NullFault, &[]),
             Fault::Capability {
                 address,
                 in_receive_phase,
                 failure,
             } => {
-                let details = FailureWords::new(failure);
-                let head = [ip, address, in_receive_phase];
-                let words = head.iter().chain(details.as_slice()).copied();
-                (FaultLabel::CapFault, write_words(receiver, buffer, words))
+                let ([a, b, c, d], length) = failure_words(failure);
+                let words = [ip, address, in_receive_phase, a, b, c, d];
+                put(FaultLabel::CapFault, &words[..3 + length])
             }
             Fault::UnknownSyscall { number } => {
-                let general = syscall_registers(r).map(Cell::get);
-                let tail = [ip, r.rsp.get(), r.rflags.get(), number];
-                let words = general.into_iter().chain(tail);
-                (
-                    FaultLabel::UnknownSyscall,
-                    write_words(receiver, buffer, words),
-                )
+                let mut words = [0; SYSCALL_REGISTERS + 4];
+                for (word, register) in words.iter_mut().zip(syscall_registers(r)) {
+                    *word = register.get();
+                }
+                words[SYSCALL_REGISTERS..].copy_from_slice(&[ip, rsp, rflags, number]);
+                put(FaultLabel::UnknownSyscall, &words)
             }
-            Fault::UserException { number, code } => (
-                FaultLabel::UserException,
-                put(&[ip, r.rsp.get(), r.rflags.get(), number, code]),
-            ),
-            Fault::Timeout { badge } => {
-                (FaultLabel::Timeout, self.write_timeout(sender, badge, put))
+            Fault::UserException { number, code } => {
+                put(FaultLabel::UserException, &[ip, rsp, rflags, number, code])
             }
+            Fault::Timeout { badge } => match sender.sched_context.get() {
+                Some(context) => put(
+                    FaultLabel::Timeout,
+                    &[badge, self.take_consumed_us(context)],
+                ),
+                None => put(FaultLabel::Timeout, &[badge]),
+            },
             Fault::VirtualMemory {
                 address,
                 code,
                 is_fetch,
-            } => (FaultLabel::VmFault, put(&[ip, address, is_fetch, code])),
-        };
-        MessageInfo::new(label.number(), length, 0)
-    }
-
-    fn write_timeout(&self, sender: Ref<Tcb>, badge: u64, put: impl Fn(&[u64]) -> usize) -> usize {
-        match sender.sched_context.get() {
-            Some(context) => put(&[badge, self.take_consumed_us(context)]),
-            None => put(&[badge]),
+            } => put(FaultLabel::VmFault, &[ip, address, is_fetch, code]),
         }
     }
 
     /// Applies the message of `handler` to the faulted `tcb`; the state that it goes on in.
     pub(crate) fn take_fault_reply(&self, tcb: Ref<Tcb>, handler: Ref<Tcb>) -> ThreadState {
-        let info = MessageInfo::from_word(handler.registers.rsi.get());
-        let buffer = handler.ipc_buffer(BufferUse::Send);
         let r = &tcb.registers;
         let ip = &tcb.restart_ip;
-        let general = syscall_registers(r);
-        let mut index = 0;
-        let mut take = |register: &Cell<u64>| {
-            if index < info.length()
-                && let Some(word) = read_word(handler, buffer, index)
-            {
-                register.set(word);
-            }
-            index += 1;
-        };
+        let special = [ip, &r.rsp, &r.rflags];
         match tcb.fault.get() {
             Fault::UnknownSyscall { .. } => {
-                general
-                    .into_iter()
-                    .chain([ip, &r.rsp, &r.rflags])
-                    .for_each(&mut take);
+                take_words(handler, 0, &syscall_registers(r));
+                take_words(handler, SYSCALL_REGISTERS, &special);
             }
-            Fault::UserException { .. } => {
-                [ip, &r.rsp, &r.rflags].into_iter().for_each(&mut take);
-            }
+            Fault::UserException { .. } => take_words(handler, 0, &special),
             Fault::Timeout { .. } => {
-                let head = [ip, &r.rsp, &r.rflags].into_iter();
-                head.chain(general).chain([&r.fs_base]).for_each(&mut take);
+                take_words(handler, 0, &special);
+                take_words(handler, special.len(), &syscall_registers(r));
+                take_words(handler, special.len() + SYSCALL_REGISTERS, &[&r.fs_base]);
             }
             _ => return ThreadState::Restart,
         }
         ip.set(canonical(ip.get()));
         r.rflags.set(sanitised_flags(r.rflags.get()));
         r.fs_base.set(canonical(r.fs_base.get()));
-        if info.label() == 0 {
+        if MessageInfo::from_word(handler.registers.rsi.get()).label() == 0 {
             ThreadState::Restart
         } else {
             ThreadState::Inactive

@@ -41,13 +41,9 @@ pub type ExtraSlots = [Option<Ref<Slot>>; EXTRA_CAPS];
 ///
 /// # Errors
 /// The first address that does not resolve, and why.
-pub fn extra_slots(
-    tcb: Ref<Tcb>,
-    buffer: Option<Ref<IpcBuffer>>,
-    info: MessageInfo,
-) -> Result<ExtraSlots, (u64, LookupFailure)> {
+pub fn extra_slots(tcb: Ref<Tcb>, info: MessageInfo) -> Result<ExtraSlots, (u64, LookupFailure)> {
     let mut slots = [None; EXTRA_CAPS];
-    let Some(buffer) = buffer else {
+    let Some(buffer) = tcb.ipc_buffer(BufferUse::Send) else {
         return Ok(slots);
     };
     for (index, slot) in slots.iter_mut().enumerate().take(info.extra_caps()) {
@@ -66,14 +62,13 @@ impl Kernel {
             }
             return;
         };
-        cap.endpoint.queue.remove(receiver);
+        cap.endpoint.queue.remove_head(receiver);
         self.transfer(sender, Some(cap.endpoint), cap.badge, cap.rights, receiver);
         let reply = receiver.reply.take();
         if let Some(reply) = reply {
             reply.tcb.set(None);
         }
-        let expects_answer = how.is_call || sender.fault.get() != Fault::Null;
-        if expects_answer {
+        if how.is_call || sender.has_fault() {
             match reply {
                 Some(reply) if may_be_answered(cap.rights) => {
                     self.push_call(sender, receiver, reply, how.can_donate);
@@ -86,7 +81,7 @@ impl Kernel {
         {
             self.donate(context, receiver);
         }
-        self.set_thread_state(receiver, ThreadState::Running);
+        receiver.state.set(ThreadState::Running);
         self.unblock_context(receiver.sched_context.get());
         self.possible_switch_to(receiver);
     }
@@ -161,7 +156,7 @@ impl Kernel {
         sender: Ref<Tcb>,
         reply: Option<Ref<Reply>>,
     ) {
-        endpoint.queue.remove(sender);
+        endpoint.queue.remove_head(sender);
         let blocking = sender.blocking.get();
         let mut rights = Rights::NONE;
         if blocking.can_grant {
@@ -172,17 +167,16 @@ impl Kernel {
         }
         self.transfer(sender, Some(endpoint), blocking.badge, rights, receiver);
         self.unblock_context(sender.sched_context.get());
-        let fault = sender.fault.get();
-        if blocking.is_call || fault != Fault::Null {
+        if blocking.is_call || sender.has_fault() {
             match reply {
                 Some(reply) if may_be_answered(rights) => {
-                    let can_donate = !matches!(fault, Fault::Timeout { .. });
+                    let can_donate = !matches!(sender.fault.get(), Fault::Timeout { .. });
                     self.push_call(sender, receiver, reply, can_donate);
                 }
                 _ => self.set_thread_state(sender, ThreadState::Inactive),
             }
         } else {
-            self.set_thread_state(sender, ThreadState::Running);
+            sender.state.set(ThreadState::Running);
             self.possible_switch_to(sender);
         }
     }
@@ -198,13 +192,12 @@ impl Kernel {
         self.remove_call(reply, receiver);
         self.unblock_context(receiver.sched_context.get());
         let fault = receiver.fault.get();
-        if fault == Fault::Null {
-            self.transfer(sender, None, 0, rights, receiver);
-            self.set_thread_state(receiver, ThreadState::Running);
-        } else {
-            let state = self.take_fault_reply(receiver, sender);
+        if receiver.has_fault() {
+            receiver.state.set(self.take_fault_reply(receiver, sender));
             receiver.fault.set(Fault::Null);
-            self.set_thread_state(receiver, state);
+        } else {
+            self.transfer(sender, None, 0, rights, receiver);
+            receiver.state.set(ThreadState::Running);
         }
         if receiver.is_runnable()
             && let Some(context) = receiver.sched_context.get()
@@ -222,37 +215,13 @@ impl Kernel {
         rights: Rights,
         receiver: Ref<Tcb>,
     ) {
-        let receive_buffer = receiver.ipc_buffer(BufferUse::Receive);
-        let info = if sender.fault.get() == Fault::Null {
-            self.transfer_message(sender, endpoint, rights, receiver, receive_buffer)
+        let info = if sender.has_fault() {
+            self.write_fault(sender, receiver)
         } else {
-            self.write_fault(sender, receiver, receive_buffer)
+            transfer_message(sender, endpoint, rights, receiver)
         };
         receiver.registers.rsi.set(info.word());
         receiver.registers.rdi.set(badge);
-    }
-
-    fn transfer_message(
-        &self,
-        sender: Ref<Tcb>,
-        endpoint: Option<Ref<Endpoint>>,
-        rights: Rights,
-        receiver: Ref<Tcb>,
-        receive_buffer: Option<Ref<IpcBuffer>>,
-    ) -> MessageInfo {
-        let info = MessageInfo::from_word(sender.registers.rsi.get());
-        let send_buffer = sender.ipc_buffer(BufferUse::Send);
-        let slots = if rights.contains(Rights::GRANT) && info.extra_caps() > 0 {
-            extra_slots(sender, send_buffer, info).unwrap_or_default()
-        } else {
-            [None; EXTRA_CAPS]
-        };
-        let length = copy_message(sender, send_buffer, receiver, receive_buffer, info.length());
-        let (moved, unwrapped) = match receive_buffer {
-            Some(buffer) if slots[0].is_some() => transfer_caps(slots, endpoint, receiver, buffer),
-            _ => (0, 0),
-        };
-        MessageInfo::new(info.label(), length, moved).with_caps_unwrapped(unwrapped)
     }
 
     /// Gives up whatever `tcb` waits for; afterwards it is inactive if it was blocked.
@@ -304,7 +273,7 @@ impl Kernel {
     }
 
     fn restart_unless_faulted(&self, tcb: Ref<Tcb>) {
-        if tcb.fault.get() == Fault::Null {
+        if !tcb.has_fault() {
             self.set_thread_state(tcb, ThreadState::Restart);
             self.unblock_context(tcb.sched_context.get());
             self.possible_switch_to(tcb);
@@ -327,28 +296,57 @@ fn release_reply(tcb: Ref<Tcb>) {
     }
 }
 
-/// Copies up to `length` message words; how many were copied.
-fn copy_message(
+/// Transfers a message; what the receiver sees of it.
+fn transfer_message(
     sender: Ref<Tcb>,
-    send_buffer: Option<Ref<IpcBuffer>>,
+    endpoint: Option<Ref<Endpoint>>,
+    rights: Rights,
     receiver: Ref<Tcb>,
-    receive_buffer: Option<Ref<IpcBuffer>>,
-    length: usize,
-) -> usize {
-    let from = sender.registers.message();
-    let to = receiver.registers.message();
-    for (from, to) in from.iter().zip(to).take(length) {
-        to.set(from.get());
+) -> MessageInfo {
+    let info = MessageInfo::from_word(sender.registers.rsi.get());
+    if rights.contains(Rights::GRANT) && info.extra_caps() > 0 {
+        return transfer_with_caps(sender, endpoint, receiver);
     }
-    match (send_buffer, receive_buffer) {
-        (Some(from), Some(to)) => {
-            for index in REGISTER_WORDS..length {
-                to.word(1 + index).set(from.word(1 + index).get());
-            }
-            length
-        }
-        _ => length.min(REGISTER_WORDS),
+    let length = copy_message(sender, receiver, info.length());
+    MessageInfo::new(info.label(), length, 0)
+}
+
+/// As [`transfer_message`], with capabilities.
+#[inline(never)]
+fn transfer_with_caps(
+    sender: Ref<Tcb>,
+    endpoint: Option<Ref<Endpoint>>,
+    receiver: Ref<Tcb>,
+) -> MessageInfo {
+    let info = MessageInfo::from_word(sender.registers.rsi.get());
+    let slots = extra_slots(sender, info).unwrap_or_default();
+    let length = copy_message(sender, receiver, info.length());
+    if slots[0].is_some()
+        && let Some(buffer) = receiver.ipc_buffer(BufferUse::Receive)
+    {
+        let (moved, unwrapped) = transfer_caps(slots, endpoint, receiver, buffer);
+        return MessageInfo::new(info.label(), length, moved).with_caps_unwrapped(unwrapped);
     }
+    MessageInfo::new(info.label(), length, 0)
+}
+
+/// Copies up to `length` message words; how many were copied.
+fn copy_message(sender: Ref<Tcb>, receiver: Ref<Tcb>, length: usize) -> usize {
+    sender.registers.copy_message(&receiver.registers, length);
+    if length <= REGISTER_WORDS {
+        return length;
+    }
+    let buffers = (
+        sender.ipc_buffer(BufferUse::Send),
+        receiver.ipc_buffer(BufferUse::Receive),
+    );
+    let (Some(from), Some(to)) = buffers else {
+        return REGISTER_WORDS;
+    };
+    for index in REGISTER_WORDS..length {
+        to.word(1 + index).set(from.word(1 + index).get());
+    }
+    length
 }
 
 /// Passes capabilities on: at most one goes to the receive slot; those to the endpoint of the

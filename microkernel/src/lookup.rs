@@ -95,8 +95,16 @@ pub fn resolve(root: CNodeCap, address: u64, depth: u8) -> Result<Resolved, Look
 ///
 /// # Errors
 /// Why the address does not resolve: what a capability fault reports.
-#[inline]
+#[inline(always)]
 pub fn lookup_slot(tcb: Ref<Tcb>, address: u64) -> Result<Ref<Slot>, LookupFailure> {
+    match direct_slot(tcb, address) {
+        Some(slot) => Ok(slot),
+        None => lookup_far_slot(tcb, address),
+    }
+}
+
+/// As [`lookup_slot`], through any number of CNodes.
+fn lookup_far_slot(tcb: Ref<Tcb>, address: u64) -> Result<Ref<Slot>, LookupFailure> {
     let root = tcb
         .slot(TcbSlot::CSpace)
         .raw()
@@ -116,9 +124,11 @@ pub fn direct_slot(tcb: Ref<Tcb>, address: u64) -> Option<Ref<Slot>> {
 #[inline(always)]
 fn resolve_directly(root: RawCap, address: u64) -> Option<Ref<Slot>> {
     let (radix, guard) = root.direct_cnode()?;
-    (address >> radix == guard).then(|| {
+    // Radix and guard fill a word, so nothing of the guard is lost; if it is right the index remains.
+    let index = address ^ guard << radix;
+    (index >> radix == 0).then(|| {
         let slots: Ref<Slot> = Ref::from_address(root.address());
-        slots.element((address & low_mask(radix)) as usize)
+        slots.element(index as usize)
     })
 }
 

@@ -47,6 +47,7 @@ enum End {
 
 impl Kernel {
     /// The node that `tcb` runs on.
+    #[inline]
     #[must_use]
     pub fn node_of(&self, tcb: Ref<Tcb>) -> &Node {
         &self.nodes[usize::from(tcb.node.get()) % self.nodes.len()]
@@ -119,10 +120,14 @@ impl Kernel {
     }
 
     /// Takes `tcb` out of its ready queue, if it is in one.
+    #[inline]
     pub fn ready_dequeue(&self, tcb: Ref<Tcb>) {
-        if !tcb.in_ready_queue.replace(false) {
-            return;
+        if tcb.in_ready_queue.replace(false) {
+            self.leave_ready_queue(tcb);
         }
+    }
+
+    fn leave_ready_queue(&self, tcb: Ref<Tcb>) {
         let (domain, priority) = (usize::from(tcb.domain.get()), tcb.priority.get());
         let ready = &self.node_of(tcb).ready[domain];
         let queue = &ready.queues[usize::from(priority)];
@@ -152,10 +157,14 @@ impl Kernel {
     }
 
     /// Takes `tcb` out of the release queue, if it is in it.
+    #[inline]
     pub fn release_remove(&self, tcb: Ref<Tcb>) {
-        if !tcb.in_release_queue.replace(false) {
-            return;
+        if tcb.in_release_queue.replace(false) {
+            self.leave_release_queue(tcb);
         }
+    }
+
+    fn leave_release_queue(&self, tcb: Ref<Tcb>) {
         let node = self.node_of(tcb);
         if node.release.head.get() == Some(tcb) {
             self.request_reprogram(tcb);
@@ -192,6 +201,7 @@ impl Kernel {
     }
 
     /// `tcb` became runnable: it may run at the end of this entry, without passing a queue.
+    #[inline]
     pub fn possible_switch_to(&self, tcb: Ref<Tcb>) {
         if tcb.sched_context.get().is_none() || tcb.in_release_queue.get() {
             return;
@@ -199,7 +209,11 @@ impl Kernel {
         let node = self.node();
         if tcb.domain.get() != node.domain.get() || usize::from(tcb.node.get()) != arch::node_id() {
             self.ready_enqueue(tcb);
-        } else if node.action.get() == SchedulerAction::ResumeCurrent {
+        } else if node.action.get() == SchedulerAction::ResumeCurrent
+            || node.action.get() == SchedulerAction::ChooseNew
+                && !self.is_schedulable(node.current())
+        {
+            // What has to be chosen anew is chosen with it: it would be the first of its priority.
             node.action.set(SchedulerAction::SwitchTo(tcb));
         } else {
             self.reschedule_required();
@@ -208,12 +222,14 @@ impl Kernel {
     }
 
     /// Changes a thread's state, and notices if the current thread can no longer run.
+    #[inline]
     pub fn set_thread_state(&self, tcb: Ref<Tcb>, state: ThreadState) {
         tcb.state.set(state);
         self.notice_state(tcb);
     }
 
     /// After a change of `tcb`'s state.
+    #[inline]
     pub fn notice_state(&self, tcb: Ref<Tcb>) {
         let node = self.node();
         if node.current.get() == Some(tcb)
@@ -226,14 +242,19 @@ impl Kernel {
 
     /// Chooses the thread that this CPU goes on with, and charges and programs time.
     pub fn schedule(&self) {
-        self.awaken();
-        self.check_domain_time();
         let node = self.node();
+        self.awaken(node);
+        if node.domain_time.get() == 0 {
+            node.reprogram.set(true);
+            self.reschedule_required();
+        }
         if node.action.get() != SchedulerAction::ResumeCurrent {
             self.choose(node);
         }
         node.action.set(SchedulerAction::ResumeCurrent);
-        self.send_kicks(node);
+        if node.kicks.get() != 0 {
+            self.send_kicks(node);
+        }
         self.switch_context(node);
         if node.reprogram.replace(false) {
             self.set_next_deadline(node);
@@ -249,9 +270,9 @@ impl Kernel {
         let SchedulerAction::SwitchTo(candidate) = node.action.get() else {
             return self.choose_new_thread(node);
         };
-        let current_loses =
-            node.idle.get() != Some(current) && candidate.priority.get() >= current.priority.get();
-        if !current_loses && !Self::is_highest(node, candidate.priority.get()) {
+        let ready = &node.ready[usize::from(node.domain.get())];
+        let highest = ready.highest();
+        if highest.is_some_and(|highest| highest > candidate.priority.get()) {
             self.ready_enqueue(candidate);
             self.choose_new_thread(node);
         } else if was_runnable && candidate.priority.get() == current.priority.get() {
@@ -260,11 +281,6 @@ impl Kernel {
         } else {
             self.switch_to(node, candidate);
         }
-    }
-
-    fn is_highest(node: &Node, priority: u8) -> bool {
-        let ready = &node.ready[usize::from(node.domain.get())];
-        ready.highest().is_none_or(|highest| priority >= highest)
     }
 
     fn choose_new_thread(&self, node: &Node) {
@@ -284,7 +300,6 @@ impl Kernel {
     /// Makes `tcb` the current thread of this CPU.
     pub fn switch_to(&self, node: &Node, tcb: Ref<Tcb>) {
         arch::switch_address_space(self.space_of(tcb));
-        arch::switch_thread_state(node.current.get(), tcb);
         self.ready_dequeue(tcb);
         node.current.set(Some(tcb));
     }
@@ -298,6 +313,7 @@ impl Kernel {
     }
 
     /// Lets the chosen thread go on: what it still has to be told, or where it starts again.
+    #[inline]
     pub fn activate(&self) {
         let current = self.node().current();
         if current.yield_to.get().is_some() {
@@ -315,12 +331,16 @@ impl Kernel {
 
     /// Stops `tcb` if another CPU runs it: when this returns its registers are saved, its time is
     /// charged, it waits in a queue, and that CPU runs its idle thread until it gets the lock.
+    #[inline]
     pub fn stall(&self, tcb: Ref<Tcb>) {
         let its = usize::from(tcb.node.get());
-        let node = self.node_of(tcb);
-        if its == arch::node_id() || node.current.get() != Some(tcb) {
-            return;
+        if its != arch::node_id() && self.node_of(tcb).current.get() == Some(tcb) {
+            self.stall_remote(tcb, its);
         }
+    }
+
+    fn stall_remote(&self, tcb: Ref<Tcb>, its: usize) {
+        let node = self.node_of(tcb);
         arch::stall(its);
         if tcb.state.get() == ThreadState::Running {
             tcb.state.set(ThreadState::Restart);

@@ -3,11 +3,11 @@
 use sel4_sys::{MessageInfo, Syscall};
 
 use crate::arch;
-use crate::cap::{Cap, Rights};
+use crate::cap::{Cap, RawCap, Rights, tag};
 use crate::fault::{Fault, LookupFailure, SyscallError};
 use crate::fault_delivery::canonical;
 use crate::invocation::{self, Answer, Arguments, Refusal};
-use crate::ipc::{self, Patience, Sending};
+use crate::ipc::{self, ExtraSlots, Patience, Sending};
 use crate::kernel::Kernel;
 use crate::lookup;
 use crate::object::{BufferUse, Slot, Tcb, TcbFlags, ThreadState};
@@ -177,24 +177,81 @@ impl Kernel {
 
     fn invoke(&self, tcb: Ref<Tcb>, address: u64, how: Invocation) -> Phase {
         let info = MessageInfo::from_word(tcb.registers.rsi.get());
-        let buffer = tcb.ipc_buffer(BufferUse::Send);
-        let found = lookup::lookup_slot(tcb, address)
-            .map_err(|failure| (address, failure))
-            .and_then(|slot| Ok((slot, ipc::extra_slots(tcb, buffer, info)?)));
-        let (slot, extra) = match found {
-            Ok(found) => found,
-            Err((address, failure)) => {
-                if how.sending.patience == Patience::Blocking {
-                    let fault = Fault::Capability {
-                        address,
-                        in_receive_phase: 0,
-                        failure,
-                    };
-                    self.handle_fault(tcb, fault);
-                }
-                return Phase::Done;
-            }
+        let slot = match lookup::lookup_slot(tcb, address) {
+            Ok(slot) => slot,
+            Err(failure) => return self.refuse_address(tcb, address, failure, how),
         };
+        let mut extra = ExtraSlots::default();
+        if info.extra_caps() > 0 {
+            match ipc::extra_slots(tcb, info) {
+                Ok(slots) => extra = slots,
+                Err((address, failure)) => return self.refuse_address(tcb, address, failure, how),
+            }
+        }
+        let cap = slot.raw();
+        match cap.tag() {
+            tag::ENDPOINT | tag::NOTIFICATION | tag::REPLY => {
+                self.send_message(tcb, cap, how.sending);
+                Phase::Done
+            }
+            _ => self.invoke_object(tcb, slot, extra, how),
+        }
+    }
+
+    /// An address that the invocation needs does not resolve: one that waits faults.
+    fn refuse_address(
+        &self,
+        tcb: Ref<Tcb>,
+        address: u64,
+        failure: LookupFailure,
+        how: Invocation,
+    ) -> Phase {
+        if how.sending.patience == Patience::Blocking {
+            let fault = Fault::Capability {
+                address,
+                in_receive_phase: 0,
+                failure,
+            };
+            self.handle_fault(tcb, fault);
+        }
+        Phase::Done
+    }
+
+    /// A message of `tcb` through the endpoint, notification or reply `cap`.
+    fn send_message(&self, tcb: Ref<Tcb>, cap: RawCap, how: Sending) {
+        if let Some((reply, rights)) = cap.reply() {
+            tcb.state.set(ThreadState::Restart);
+            self.answer(tcb, reply, rights);
+        } else if !cap.rights().contains(Rights::WRITE) {
+            if how.is_call {
+                self.write_error(tcb, SyscallError::InvalidCapability(0));
+            }
+        } else if let Some(cap) = cap.endpoint() {
+            tcb.state.set(ThreadState::Restart);
+            self.send_ipc(tcb, cap, how);
+        } else if let Some(cap) = cap.notification() {
+            tcb.state.set(ThreadState::Restart);
+            self.signal(cap.notification, cap.badge);
+        }
+        if tcb.state.get() == ThreadState::Restart {
+            if how.is_call {
+                self.write_answer(tcb, &Answer::empty());
+            }
+            tcb.state.set(ThreadState::Running);
+        }
+    }
+
+    /// An invocation of an object that the kernel itself serves.
+    #[inline(never)]
+    fn invoke_object(
+        &self,
+        tcb: Ref<Tcb>,
+        slot: Ref<Slot>,
+        extra: ExtraSlots,
+        how: Invocation,
+    ) -> Phase {
+        let info = MessageInfo::from_word(tcb.registers.rsi.get());
+        let buffer = tcb.ipc_buffer(BufferUse::Send);
         let mut length = info.length();
         if buffer.is_none() {
             length = length.min(sel4_sys::message::REGISTER_WORDS);
@@ -236,38 +293,18 @@ impl Kernel {
         }
     }
 
-    /// Messages go to their objects here; everything else is an invocation of the kernel.
     fn perform(&self, arguments: &Arguments, how: Invocation) -> invocation::Outcome {
-        let tcb = arguments.tcb;
-        let invalid = Refusal::Error(SyscallError::InvalidCapability(0));
         let cap = arguments.slot.cap();
-        match cap {
-            Cap::Null | Cap::Zombie(_) => return Err(invalid),
-            Cap::Endpoint(e) if !e.rights.contains(Rights::WRITE) => return Err(invalid),
-            Cap::Notification(n) if !n.rights.contains(Rights::WRITE) => return Err(invalid),
-            _ if how.is_first_phase && needs_a_whole_call(cap) => return Err(invalid),
-            _ => {}
+        let is_void = matches!(cap, Cap::Null | Cap::Zombie(_));
+        if is_void || how.is_first_phase && needs_a_whole_call(cap) {
+            return Err(Refusal::Error(SyscallError::InvalidCapability(0)));
         }
-        tcb.state.set(ThreadState::Restart);
-        match cap {
-            Cap::Endpoint(e) => self.send_ipc(tcb, e, how.sending),
-            Cap::Notification(n) => self.signal(n.notification, n.badge),
-            Cap::Reply { reply, can_grant } => {
-                let rights = if can_grant {
-                    Rights::GRANT
-                } else {
-                    Rights::NONE
-                };
-                self.answer(tcb, reply, rights);
-            }
-            _ => return invocation::perform(self, cap, arguments),
-        }
-        Ok(Answer::empty())
+        arguments.tcb.state.set(ThreadState::Restart);
+        invocation::perform(self, cap, arguments)
     }
 
     fn receive(&self, tcb: Ref<Tcb>, patience: Patience, reply_object: ReplyObject) {
-        let address = tcb.registers.rdi.get();
-        let received = self.try_receive(tcb, address, patience, reply_object);
+        let received = self.try_receive(tcb, patience, reply_object);
         if let Err((address, failure)) = received {
             self.handle_fault(
                 tcb,
@@ -280,56 +317,44 @@ impl Kernel {
         }
     }
 
+    #[inline]
     fn try_receive(
         &self,
         tcb: Ref<Tcb>,
-        address: u64,
         patience: Patience,
         reply_object: ReplyObject,
     ) -> Result<(), (u64, LookupFailure)> {
         let missing = LookupFailure::MissingCapability { bits_left: 0 };
-        let look_up =
-            |address| lookup::lookup_cap(tcb, address).map_err(|failure| (address, failure));
-        match look_up(address)? {
-            Cap::Endpoint(e) if e.rights.contains(Rights::READ) => {
-                let reply = if reply_object == ReplyObject::Named {
-                    let address = tcb.registers.r12.get();
-                    let Cap::Reply { reply, .. } = look_up(address)? else {
-                        return Err((address, missing));
-                    };
-                    Some(reply)
-                } else {
-                    None
-                };
-                self.receive_ipc(tcb, e.endpoint, patience, reply);
-                Ok(())
-            }
-            Cap::Notification(n)
-                if n.rights.contains(Rights::READ)
-                    && n.notification
-                        .bound_tcb
-                        .get()
-                        .is_none_or(|bound| bound == tcb) =>
-            {
-                self.wait(tcb, n.notification, patience);
-                Ok(())
-            }
-            _ => Err((address, missing)),
-        }
-    }
-
-    /// The root table and identifier of the address space in `slot`, if a thread can run in it.
-    #[must_use]
-    pub fn valid_address_space(&self, slot: Ref<Slot>) -> Option<(Ref<crate::store::Table>, u16)> {
-        let Cap::Root(root) = slot.cap() else {
-            return None;
+        let look_up = |address| match lookup::lookup_slot(tcb, address) {
+            Ok(slot) => Ok(slot.raw()),
+            Err(failure) => Err((address, failure)),
         };
-        if root.space != crate::cap::MapSpace::Virtual {
-            return None;
+        let address = tcb.registers.rdi.get();
+        let cap = look_up(address)?;
+        if cap.is_endpoint_with(Rights::READ)
+            && let Some(cap) = cap.endpoint()
+        {
+            let mut reply = None;
+            if reply_object == ReplyObject::Named {
+                let address = tcb.registers.r12.get();
+                let (named, _) = look_up(address)?.reply().ok_or((address, missing))?;
+                reply = Some(named);
+            }
+            self.receive_ipc(tcb, cap.endpoint, patience, reply);
+            return Ok(());
         }
-        let asid = root.asid?;
-        let is_current = self.find_root(asid, root.space) == Some(root.table);
-        is_current.then_some((root.table, asid.number()))
+        if let Some(cap) = cap.notification()
+            && cap.rights.contains(Rights::READ)
+            && cap
+                .notification
+                .bound_tcb
+                .get()
+                .is_none_or(|bound| bound == tcb)
+        {
+            self.wait(tcb, cap.notification, patience);
+            return Ok(());
+        }
+        Err((address, missing))
     }
 }
 

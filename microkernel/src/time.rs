@@ -70,6 +70,7 @@ impl Kernel {
     }
 
     /// Begins a kernel entry on this CPU, after the lock was taken.
+    #[inline]
     pub fn enter(&self) -> Entry {
         self.update_timestamp();
         if self.node().stalled.replace(false) {
@@ -80,6 +81,7 @@ impl Kernel {
     }
 
     /// Ends a kernel entry: afterwards this CPU runs `node().current()`.
+    #[inline]
     pub fn leave(&self) {
         self.schedule();
         self.activate();
@@ -129,6 +131,7 @@ impl Kernel {
     }
 
     /// Whether the current thread has budget for this entry. If not, its slice ends here.
+    #[inline]
     pub fn check_budget(&self) -> bool {
         let node = self.node();
         let Some(context) = node.current_context.get() else {
@@ -149,6 +152,7 @@ impl Kernel {
     }
 
     /// As `check_budget`, and without budget the entry's work starts again later.
+    #[inline]
     pub fn check_budget_restart(&self) -> bool {
         let enough = self.check_budget();
         let current = self.current();
@@ -203,11 +207,13 @@ impl Kernel {
     }
 
     /// Puts threads whose budget is there again among the ready ones, and fires timers.
-    pub fn awaken(&self) {
-        let clock = self.clock();
-        let node = self.node();
+    #[inline]
+    pub fn awaken(&self, node: &Node) {
         while let Some(tcb) = node.release.head.get()
-            && tcb.sched_context.get().is_none_or(|c| c.is_ready(&clock))
+            && tcb
+                .sched_context
+                .get()
+                .is_none_or(|c| c.is_ready(&self.clock()))
         {
             self.release_remove(tcb);
             self.possible_switch_to(tcb);
@@ -218,6 +224,7 @@ impl Kernel {
     }
 
     /// The context `context` comes back into use on a thread that is not current.
+    #[inline]
     pub fn unblock_context(&self, context: Option<Ref<SchedContext>>) {
         let Some(context) = context else { return };
         let node = &self.nodes[usize::from(context.node.get()) % self.nodes.len()];
@@ -231,6 +238,7 @@ impl Kernel {
     }
 
     /// Starts using the chosen thread's context.
+    #[inline]
     pub(crate) fn switch_context(&self, node: &Node) {
         let next = node.current().sched_context.get();
         if node.current_context.get() != next {
@@ -268,13 +276,6 @@ impl Kernel {
             deadline = deadline.min(timer.deadline.get());
         }
         arch::set_deadline(deadline);
-    }
-
-    pub(crate) fn check_domain_time(&self) {
-        if self.node().domain_time.get() == 0 {
-            self.node().reprogram.set(true);
-            self.reschedule_required();
-        }
     }
 
     /// Goes to the next turn of the domain schedule.

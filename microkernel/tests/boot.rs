@@ -4,7 +4,8 @@ use microkernel::arch;
 use microkernel::boot::{self, BootError};
 use microkernel::cap::Cap;
 use microkernel::kernel::Kernel;
-use microkernel::object::ThreadState;
+use microkernel::object::{TcbSlot, ThreadState};
+use microkernel::store::{Ref, Table};
 use microkernel::vspace;
 use sel4_sys::{InvocationLabel, MessageInfo, ObjectType, Syscall};
 use support::{ARENA, ENTRY, Memory, machine_with, root_task};
@@ -19,12 +20,16 @@ fn booted() -> &'static Kernel {
     kernel
 }
 
+/// The root task's top table.
+fn root_table(kernel: &Kernel) -> Ref<Table> {
+    let slot = kernel.current().slot(TcbSlot::VSpace);
+    slot.raw().root().unwrap().table
+}
+
 fn word_at(kernel: &Kernel, address: u64) -> u64 {
-    let root =
-        kernel.valid_address_space(kernel.current().slot(microkernel::object::TcbSlot::VSpace));
-    let at = vspace::find(root.unwrap().0, address, 12).unwrap();
+    let at = vspace::find(root_table(kernel), address, 12).unwrap();
     let page = arch::kernel_address(at.entry().get() & vspace::entry::ADDRESS);
-    let table = microkernel::store::Ref::<microkernel::store::Table>::from_address(page);
+    let table = Ref::<Table>::from_address(page);
     table.entry((address & 0xfff) as usize / 8).get()
 }
 
@@ -93,10 +98,8 @@ fn boot_info_stands_behind_the_image_and_lists_memory_once() {
 #[test]
 fn text_is_not_writable_and_data_not_executable() {
     let kernel = booted();
-    let root =
-        kernel.valid_address_space(kernel.current().slot(microkernel::object::TcbSlot::VSpace));
     let entry = |address| {
-        vspace::find(root.unwrap().0, address, 12)
+        vspace::find(root_table(kernel), address, 12)
             .unwrap()
             .entry()
             .get()

@@ -131,18 +131,18 @@ pub fn space_word(root: Ref<Table>, asid: u16) -> SpaceWord {
 /// Makes `space` the address space of this CPU; `None` is the kernel's own.
 pub fn switch_address_space(_space: Option<SpaceWord>) {}
 
-/// Loads or saves lazily held per-thread CPU state when this CPU goes from one thread to another.
-pub fn switch_thread_state(_from: Option<Ref<Tcb>>, _to: Ref<Tcb>) {}
-
 /// Whether [`hop`] can switch to `to`.
 #[must_use]
 pub fn can_hop(_to: Ref<Tcb>) -> bool {
     true
 }
 
-/// As [`switch_address_space`] and [`switch_thread_state`], from one thread to another that was not
-/// running here, on the fast path.
+/// Makes this CPU's registers and address space those of `to`, another thread than the one that
+/// they belong to, on the fast path.
 pub fn hop(_to: Ref<Tcb>, _space: SpaceWord) {}
+
+/// Makes `tcb`, which this CPU runs, have its FS base at once.
+pub fn load_fs_base(_tcb: Ref<Tcb>) {}
 
 /// Brings the memory image of `tcb`'s extended state up to date, wherever it runs.
 pub fn flush_thread_state(_tcb: Ref<Tcb>) {}

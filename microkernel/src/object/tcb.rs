@@ -4,7 +4,7 @@ use core::cell::Cell;
 
 use super::{Endpoint, Notification, Reply, SchedContext, Slot};
 use crate::arch::SpaceWord;
-use crate::cap::{Cap, Rights};
+use crate::cap::Rights;
 use crate::fault::Fault;
 use crate::store::{IpcBuffer, Ref};
 use crate::vcpu::Vcpu;
@@ -174,6 +174,14 @@ impl Registers {
     pub fn message(&self) -> [&Cell<u64>; 4] {
         [&self.r10, &self.r8, &self.r9, &self.r15]
     }
+
+    /// Copies as many message registers to `to` as a message of `length` words has.
+    #[inline(always)]
+    pub fn copy_message(&self, to: &Self, length: usize) {
+        for (from, to) in self.message().into_iter().zip(to.message()).take(length) {
+            to.set(from.get());
+        }
+    }
 }
 
 /// A thread.
@@ -256,6 +264,13 @@ impl Tcb {
         self.domain.get() == other.domain.get() && self.node.get() == other.node.get()
     }
 
+    /// Whether it waits to have a fault handled.
+    #[inline(always)]
+    #[must_use]
+    pub fn has_fault(&self) -> bool {
+        !matches!(self.fault.get(), Fault::Null)
+    }
+
     /// Whether it waits for something.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
@@ -282,9 +297,7 @@ impl Ref<Tcb> {
     /// Its IPC buffer, if it has one that allows `purpose`.
     #[must_use]
     pub fn ipc_buffer(self, purpose: BufferUse) -> Option<Ref<IpcBuffer>> {
-        let Cap::Frame(frame) = self.slot(TcbSlot::IpcBuffer).cap() else {
-            return None;
-        };
+        let frame = self.slot(TcbSlot::IpcBuffer).raw().frame()?;
         let needed = match purpose {
             BufferUse::Send => Rights::READ,
             BufferUse::Receive => Rights::READ.union(Rights::WRITE),

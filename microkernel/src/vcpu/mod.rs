@@ -175,11 +175,9 @@ impl Ref<Vcpu> {
     #[inline]
     #[must_use]
     pub fn guest_space(self, kernel: &Kernel) -> Option<Ref<Table>> {
-        let Cap::Root(root) = self.root.cap() else {
-            return None;
-        };
-        let current = kernel.find_root(root.asid?, MapSpace::Guest) == Some(root.table);
-        current.then_some(root.table)
+        let root = self.root.raw().root()?;
+        let is_guest = root.space == MapSpace::Guest;
+        (is_guest && kernel.is_current_root(&root)).then_some(root.table)
     }
 
     /// Makes the I/O permission map follow the port capabilities, if one came or one went anywhere.

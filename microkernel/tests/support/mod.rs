@@ -7,7 +7,7 @@ use microkernel::boot::{Machine, PhysicalRange};
 /// Bytes of the machine's memory.
 pub const ARENA: usize = 4 << 20;
 /// How it is aligned, so that every run finds it in the same pieces.
-const ALIGNMENT: usize = 1 << 20;
+const ALIGNMENT: usize = ARENA;
 /// Where the root task begins.
 pub const ENTRY: u64 = 0x40_0010;
 

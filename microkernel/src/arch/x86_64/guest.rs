@@ -184,7 +184,7 @@ pub fn run(cpu: &Cpu, tcb: Ref<Tcb>) -> Option<Ref<Tcb>> {
             return next;
         }
     }
-    thread_state::switch_thread_state(None, tcb);
+    thread_state::switch_thread_state(cpu, tcb);
     None
 }
 

@@ -87,8 +87,7 @@ impl Bases {
 /// Makes this CPU's registers hold what `to` needs beside its general registers. Does nothing if
 /// they do already.
 #[inline(always)]
-pub fn switch_thread_state(_from: Option<Ref<Tcb>>, to: Ref<Tcb>) {
-    let cpu = this_cpu();
+pub fn switch_thread_state(cpu: &Cpu, to: Ref<Tcb>) {
     switch_fpu(&cpu.fpu, to);
     switch_bases(&cpu.bases, to);
 }
@@ -107,9 +106,15 @@ pub fn hop(to: Ref<Tcb>, space: SpaceWord) {
     let cpu = this_cpu();
     switch_address_space(Some(space));
     switch_fpu(&cpu.fpu, to);
-    let fs = to.registers.fs_base.get();
     cpu.bases.thread.set(to.address());
-    cpu.bases.fs.set(fs);
+    load_fs_base(to);
+}
+
+/// Makes `tcb`, which this CPU runs, have its FS base at once.
+#[inline(always)]
+pub fn load_fs_base(tcb: Ref<Tcb>) {
+    let fs = tcb.registers.fs_base.get();
+    this_cpu().bases.fs.set(fs);
     // SAFETY: a canonical address, as everyone who sets it sees to; the kernel does not use FS.
     unsafe { write_msr(IA32_FS_BASE, fs) };
 }
@@ -134,22 +139,24 @@ fn is_withheld_from(tcb: Ref<Tcb>) -> bool {
 
 #[inline(always)]
 fn switch_fpu(fpu: &FpuUse, to: Ref<Tcb>) {
-    match (fpu.phase.get(), fpu.owner.get()) {
-        (Phase::Live, Some(owner)) => {
-            if owner == to {
-                return;
-            }
-            save_area(owner);
-            if is_withheld_from(to) {
-                fpu.phase.set(Phase::Unused);
-                return begin_use(fpu, to);
-            }
+    let phase = fpu.phase.get();
+    if phase == Phase::Live
+        && let Some(owner) = fpu.owner.get()
+    {
+        if owner == to {
+            return;
+        }
+        save_area(owner);
+        if !is_withheld_from(to) {
             restore_area(to);
             fpu.owner.set(Some(to));
+            return;
         }
-        (Phase::Withheld, _) if is_withheld_from(to) => {}
-        _ => begin_use(fpu, to),
+        fpu.phase.set(Phase::Unused);
+    } else if phase == Phase::Withheld && is_withheld_from(to) {
+        return;
     }
+    begin_use(fpu, to);
 }
 
 /// Gives the registers, which nobody uses, to `to`, or withholds them from it. An idle thread

@@ -99,26 +99,29 @@ unsafe extern "C" {
     fn exit_to_user();
 }
 
-/// A `syscall` that is no message. Like the two below it does not return, so that it has no
-/// registers to save for a caller.
-extern "C" fn handle_syscall() -> ! {
+/// A `syscall`: the words in RDI, RSI and RDX, and the address of the current TCB. Like the two below
+/// it does not return, so that it has no registers to save for a caller.
+extern "C" fn handle_syscall(address: u64, info: u64, number: u64, tcb: NonZeroUsize) -> ! {
+    if number == Syscall::SetTlsBase.number() {
+        handle_fast(Syscall::SetTlsBase, address, info, tcb)
+    }
     lock::acquire(this_cpu());
     handle_slow_syscall()
 }
 
-/// Call, which has a short way: the words in RDI, RSI and RDX, and the address of the current TCB. On
-/// its own, so that the compiler has registers for all of it.
+/// Call; on its own, so that the compiler has registers for all of its short way.
 extern "C" fn handle_call(address: u64, info: u64, _number: u64, tcb: NonZeroUsize) -> ! {
-    handle_message(Syscall::Call, address, info, tcb)
+    handle_fast(Syscall::Call, address, info, tcb)
 }
 
 /// ReplyRecv, likewise.
 extern "C" fn handle_reply_receive(address: u64, info: u64, _number: u64, tcb: NonZeroUsize) -> ! {
-    handle_message(Syscall::ReplyRecv, address, info, tcb)
+    handle_fast(Syscall::ReplyRecv, address, info, tcb)
 }
 
+/// A system call that has a short way.
 #[inline(always)]
-fn handle_message(syscall: Syscall, address: u64, info: u64, tcb: NonZeroUsize) -> ! {
+fn handle_fast(syscall: Syscall, address: u64, info: u64, tcb: NonZeroUsize) -> ! {
     // After a wait, the thread may be another CPU's by now.
     if lock::acquire(this_cpu()) == Acquired::AtOnce {
         let tcb = Ref::from_address(tcb.get());
@@ -224,12 +227,14 @@ fn handle_software_trap(kernel: &Kernel, number: u64) {
 }
 
 /// Ends an entry: the thread that runs next, with all its state in place and the lock given up.
+#[inline(always)]
 fn resume(cpu: &Cpu, kernel: &Kernel) -> usize {
     let next = choose(cpu, kernel);
     go_on(cpu, next)
 }
 
 /// Chooses the thread that runs next, brings all its state here and gives the lock up.
+#[inline(always)]
 pub fn choose(cpu: &Cpu, kernel: &Kernel) -> Ref<Tcb> {
     kernel.leave();
     let current = kernel.current();
@@ -237,13 +242,22 @@ pub fn choose(cpu: &Cpu, kernel: &Kernel) -> Ref<Tcb> {
         paging::switch_address_space(kernel.space_of(current));
     }
     guest::bring(cpu, current);
-    thread_state::switch_thread_state(None, current);
+    thread_state::switch_thread_state(cpu, current);
     lock::release();
     current
 }
 
 /// Where this CPU goes with `tcb`: back to the stub, and for an idle thread nowhere.
-fn go_on(cpu: &Cpu, mut tcb: Ref<Tcb>) -> usize {
+#[inline(always)]
+fn go_on(cpu: &Cpu, tcb: Ref<Tcb>) -> usize {
+    match tcb.state.get() {
+        ThreadState::RunningVm | ThreadState::Idle => go_elsewhere(cpu, tcb),
+        _ => tcb.address(),
+    }
+}
+
+/// As [`go_on`], with a thread that is not in user mode.
+fn go_elsewhere(cpu: &Cpu, mut tcb: Ref<Tcb>) -> usize {
     while tcb.state.get() == ThreadState::RunningVm {
         match guest::run(cpu, tcb) {
             Some(next) => tcb = next,
