@@ -106,9 +106,8 @@ fn perform(kernel: &Kernel, invocation: Invocation) {
             if kernel.is_schedulable(tcb) {
                 kernel.ready_enqueue(tcb);
             }
-            if kernel.node().current.get() == Some(tcb) {
-                kernel.reschedule_required();
-            }
+            // It may be the one that runs, or may run before that one now.
+            kernel.reschedule_required();
         }
         Invocation::Configure { index, turn } => kernel.domain_schedule[index].set(turn),
         Invocation::SetStart { index } => {
