@@ -27,6 +27,11 @@ fallback='
 rustc-web         /usr/bin/rustc
 rust-web-src      /usr/lib/rustlib/src/rust/library/core/Cargo.toml
 '
+# The tools of OpenZFS, with which tests check the pools that they write; where they are missing, tests say so.
+checkers='
+zfsutils-linux    /usr/sbin/zdb
+zfs-test          /usr/sbin/ztest
+'
 target=x86_64-unknown-none
 
 as_root() {
@@ -53,6 +58,19 @@ fi
 wanted=$(missing "$packages")
 # shellcheck disable=SC2086  # one word for each package
 [ -z "$wanted" ] || install $wanted
+
+# They are in Debian's contrib, whose list of sources is added for them. Their kernel module is not wanted.
+wanted=$(missing "$checkers")
+if [ -n "$wanted" ]; then
+    if ! apt-cache show zfsutils-linux >/dev/null 2>&1; then
+        # shellcheck source=/dev/null
+        release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+        echo "deb http://deb.debian.org/debian $release contrib" |
+            as_root tee /etc/apt/sources.list.d/debian-contrib.list >/dev/null
+    fi
+    # shellcheck disable=SC2086  # one word for each package
+    install $wanted || echo "setup: without zdb: the pools that tests write are not checked by OpenZFS" >&2
+fi
 
 if ! ls "$(rustc --print sysroot)/lib/rustlib/$target/lib/"libcore-*.rlib >/dev/null 2>&1 &&
     [ -n "$(missing "$fallback")" ]; then

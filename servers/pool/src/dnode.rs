@@ -86,6 +86,8 @@ impl ObjectType {
     pub const ZVOL: ObjectType = ObjectType(23);
     /// Properties of a volume.
     pub const ZVOL_PROP: ObjectType = ObjectType(24);
+    /// Blocks that were lost.
+    pub const ERROR_LOG: ObjectType = ObjectType(28);
     /// History of the pool.
     pub const SPA_HISTORY: ObjectType = ObjectType(29);
     /// Bonus of the history.
@@ -96,6 +98,8 @@ impl ObjectType {
     pub const NEXT_CLONES: ObjectType = ObjectType(37);
     /// Space used by users and groups.
     pub const USERGROUP_USED: ObjectType = ObjectType(39);
+    /// Holds of a snapshot.
+    pub const USER_REFERENCES: ObjectType = ObjectType(41);
     /// Bonus or spill: system attributes.
     pub const SYSTEM_ATTRIBUTES: ObjectType = ObjectType(44);
     /// Root of the system attributes' description.

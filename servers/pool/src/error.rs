@@ -116,12 +116,16 @@ pub enum Unsupported {
     FilesystemVersion(u64),
     /// A raidz vdev that is being, or was, expanded.
     RaidzExpansion,
+    /// Changing a file system from before system attributes.
+    OldFilesystemWrite,
     /// The object set is not of the kind the call needs.
     ObjsetType(u64),
     /// Transaction groups on a pool that uses features which are only read.
     Writing,
     /// Changing a table of names that are compared in a normal form.
     NormalizedZapWrite,
+    /// A record of the intent log of a kind that is unknown.
+    LogRecord,
     /// The stream needs a feature that is unknown; the number is its bit.
     StreamFeature(u8),
 }

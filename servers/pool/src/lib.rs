@@ -31,6 +31,7 @@ pub mod space_map;
 pub mod uberblock;
 pub mod vdev;
 pub mod zap;
+pub mod zil;
 pub mod zio;
 pub mod zpl;
 pub mod zvol;

@@ -7,10 +7,10 @@ use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{Dnode, OBJECTS_PER_BLOCK, Objset};
+use super::{Dnode, HeaderState, OBJECTS_PER_BLOCK, Objset};
 use crate::arc::Buffer;
 use crate::blkptr::BlockPointer;
-use crate::dnode::{DNODE_SIZE, DnodePhys, FLAG_USED_BYTES, ObjectType};
+use crate::dnode::{DNODE_SIZE, DnodePhys, FLAG_SPILL, FLAG_USED_BYTES, ObjectType};
 use crate::error::{Error, Structure};
 
 /// log2 of the size of new objects' indirect blocks.
@@ -27,6 +27,8 @@ pub struct DirtyObject {
     pub blocks: BTreeMap<u64, Option<Buffer>>,
     /// Blocks from this one on that were there before are gone.
     pub truncated: Option<u64>,
+    /// A changed spill block; inside, `None` removes it.
+    pub spill: Option<Option<Buffer>>,
     /// What becomes of the object.
     pub fate: Fate,
 }
@@ -36,6 +38,8 @@ pub struct DirtyObject {
 pub enum Fate {
     /// It stays.
     Kept,
+    /// It stays; what had its number before is freed with all its blocks.
+    Replaced,
     /// It is freed with all its blocks.
     Freed,
 }
@@ -79,6 +83,14 @@ impl Objset {
     /// Whether anything waits to be written.
     pub fn is_dirty(&self) -> bool {
         !self.dirty.borrow().is_empty()
+            || self.header.get() == HeaderState::Changed
+            || self.log.is_dirty()
+    }
+
+    /// Forgets all changes that no transaction group has written.
+    pub fn discard_changes(&self) {
+        self.dirty.borrow_mut().clear();
+        self.header.set(HeaderState::Stored);
     }
 
     /// Makes a new object and gives its number.
@@ -87,16 +99,43 @@ impl Objset {
             return Err(Error::InvalidArgument);
         }
         let number = self.free_number().await?;
-        self.dirty.borrow_mut().insert(
+        self.place(number, &new);
+        Ok(number)
+    }
+
+    /// Makes a new object with a given number, as replaying a log needs it.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when another object has the number.
+    pub async fn allocate_at(&self, number: u64, new: NewObject) -> Result<u64, Error> {
+        if new.bonus.len() > BONUS_MAX {
+            return Err(Error::InvalidArgument);
+        }
+        match self.dnode(number).await {
+            Err(Error::NotFound) => {}
+            Ok(_) => return Err(Error::AlreadyExists),
+            Err(error) => return Err(error),
+        }
+        self.place(number, &new);
+        Ok(number)
+    }
+
+    fn place(&self, number: u64, new: &NewObject) {
+        let mut dirty = self.dirty.borrow_mut();
+        let fate = match dirty.remove(&number) {
+            Some(_) => Fate::Replaced,
+            None => Fate::Kept,
+        };
+        dirty.insert(
             number,
             DirtyObject {
                 phys: Rc::new(new.describe()),
                 blocks: BTreeMap::new(),
                 truncated: None,
-                fate: Fate::Kept,
+                spill: None,
+                fate,
             },
         );
-        Ok(number)
     }
 
     /// The next number that no object has.
@@ -135,9 +174,29 @@ impl Objset {
             object.fate = Fate::Freed;
             object.blocks.clear();
             object.truncated = Some(0);
+            object.spill = None;
         })
         .await?;
         Ok(())
+    }
+
+    /// Gives an object a new spill block, or none. The bonus must leave room for the pointer to it.
+    pub async fn set_spill(&self, number: u64, spill: Option<Buffer>) -> Result<(), Error> {
+        self.change(number, |object| {
+            let phys = Rc::make_mut(&mut object.phys);
+            match &spill {
+                Some(_) => {
+                    phys.flags |= FLAG_SPILL;
+                    phys.spill = Some(phys.spill.unwrap_or(BlockPointer::HOLE));
+                }
+                None => {
+                    phys.flags &= !FLAG_SPILL;
+                    phys.spill = None;
+                }
+            }
+            object.spill = Some(spill);
+        })
+        .await
     }
 
     /// Changes the description or blocks of an object in memory.
@@ -152,6 +211,7 @@ impl Objset {
                 phys,
                 blocks: BTreeMap::new(),
                 truncated: None,
+                spill: None,
                 fate: Fate::Kept,
             };
             self.dirty.borrow_mut().entry(number).or_insert(object);
@@ -231,7 +291,11 @@ impl Objset {
     }
 
     /// Writes a range; the object's block size stays.
+    ///
+    /// # Errors
+    /// `NoSpace` or `QuotaExceeded` when the budget is spent.
     pub async fn write(&self, number: u64, offset: u64, data: &[u8]) -> Result<(), Error> {
+        self.spend(data.len() as u64)?;
         let mut done = 0;
         while done < data.len() {
             let dnode = self.dnode(number).await?;
@@ -261,6 +325,55 @@ impl Objset {
             Some(data) => Vec::clone(&data),
             None => vec![0; dnode.phys.block_size],
         })
+    }
+
+    /// Makes the bytes of a range zero: whole blocks become holes. A range to `u64::MAX` is a truncation.
+    pub async fn cut(&self, number: u64, from: u64, to: u64) -> Result<(), Error> {
+        let dnode = self.dnode(number).await?;
+        let size = dnode.phys.block_size as u64;
+        let (first, inside) = (from / size, from % size);
+        if inside != 0 {
+            let end = size.min(to.saturating_sub(first * size));
+            self.zero_part(&dnode, first, inside..end).await?;
+        }
+        let start = from.div_ceil(size);
+        if to == u64::MAX {
+            return self.truncate(number, start).await;
+        }
+        let end = to / size;
+        if !to.is_multiple_of(size) && end >= start {
+            self.zero_part(&dnode, end, 0..to % size).await?;
+        }
+        let stored = self.data_blocks(&dnode, start).await?;
+        self.change(number, |object| {
+            let stored = stored.iter().map(|(block, _)| *block);
+            let known: Vec<u64> = object
+                .blocks
+                .range(start..end.max(start))
+                .map(|(block, _)| *block)
+                .collect();
+            for block in stored
+                .filter(|block| (start..end).contains(block))
+                .chain(known)
+            {
+                object.blocks.insert(block, None);
+            }
+        })
+        .await
+    }
+
+    async fn zero_part(
+        &self,
+        dnode: &Dnode,
+        block: u64,
+        range: core::ops::Range<u64>,
+    ) -> Result<(), Error> {
+        let Some(data) = self.block(dnode, block).await? else {
+            return Ok(());
+        };
+        let mut data = Vec::clone(&data);
+        data[range.start as usize..range.end as usize].fill(0);
+        self.set_block(dnode.number, block, Rc::new(data)).await
     }
 
     /// Makes everything from `block` on a hole.

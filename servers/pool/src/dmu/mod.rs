@@ -5,8 +5,10 @@
 
 mod dirty;
 mod objset_phys;
+mod settings;
 mod sync;
 mod traverse;
+mod usage;
 
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
@@ -16,6 +18,7 @@ use core::cell::{Cell, RefCell};
 
 pub use dirty::{DirtyObject, Fate, NewObject};
 pub use objset_phys::{ObjsetPhys, ObjsetType, ZilHeader};
+pub use settings::{Budget, Settings, SyncMode};
 pub use sync::{BlockSums, Ledger, Rewrite, StoragePolicy, SyncPolicy};
 
 use crate::arc::Buffer;
@@ -23,6 +26,7 @@ use crate::blkptr::{BLKPTR_SIZE, BlockPointer};
 use crate::crypt::DatasetKey;
 use crate::dnode::{DNODE_BLOCK_SIZE, DNODE_SIZE, DnodePhys};
 use crate::error::{Bookmark, Error, Structure};
+use crate::zil::{Change, IntentLog};
 use crate::zio::Zio;
 
 /// Number of the object that counts the space of each user. It and the next two are in the object set's own block.
@@ -55,6 +59,18 @@ pub struct Objset {
     dirty: RefCell<BTreeMap<u64, DirtyObject>>,
     /// Numbers below this were given out or passed over.
     cursor: Cell<u64>,
+    log: IntentLog,
+    settings: Cell<Settings>,
+    budget: Cell<Budget>,
+    /// Whether its own block changed although no object did.
+    header: Cell<HeaderState>,
+}
+
+/// Whether the object set's own block is as on disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HeaderState {
+    Stored,
+    Changed,
 }
 
 impl Objset {
@@ -92,12 +108,94 @@ impl Objset {
         Objset {
             zio,
             id,
+            log: IntentLog::continued(phys.zil.log),
             phys: RefCell::new(phys),
             key,
             pointer: Cell::new(pointer),
             dirty: RefCell::default(),
             cursor: Cell::new(1),
+            settings: Cell::default(),
+            budget: Cell::default(),
+            header: Cell::new(HeaderState::Stored),
         }
+    }
+
+    /// The intent log.
+    pub fn intent_log(&self) -> &IntentLog {
+        &self.log
+    }
+
+    /// Keeps a change for the intent log.
+    pub fn log(&self, change: Change) {
+        self.log.record(change);
+    }
+
+    /// Says that a change has no record.
+    pub fn log_needs_group(&self) {
+        self.log.need_group();
+    }
+
+    /// Forgets the chain of the log on disk, whose blocks the caller frees.
+    pub fn reset_log(&self) {
+        self.log.start(None);
+        self.set_log_header(BlockPointer::HOLE);
+    }
+
+    /// Ends the chain of the log with the next transaction group.
+    ///
+    /// # Errors
+    /// `Corrupt` when a block of it was free already.
+    pub fn end_log(&self) -> Result<(), Error> {
+        self.log.end(&self.zio)?;
+        self.retire_log()
+    }
+
+    /// Prepares the log for the transaction group that writes all that it has.
+    ///
+    /// # Errors
+    /// As [`Objset::end_log`].
+    pub fn retire_log(&self) -> Result<(), Error> {
+        let next = self.log.retire(&self.zio)?;
+        if self.zil_header().log != next {
+            self.set_log_header(next);
+        }
+        Ok(())
+    }
+
+    fn set_log_header(&self, log: BlockPointer) {
+        self.phys.borrow_mut().zil = ZilHeader {
+            log,
+            ..ZilHeader::default()
+        };
+        self.header.set(HeaderState::Changed);
+    }
+
+    /// How its blocks are stored.
+    pub fn settings(&self) -> Settings {
+        self.settings.get()
+    }
+
+    /// Changes how blocks written from now on are stored.
+    pub fn set_settings(&self, settings: Settings) {
+        self.settings.set(settings);
+    }
+
+    /// Sets how much may be written until the next transaction group.
+    pub fn set_budget(&self, budget: Budget) {
+        self.budget.set(budget);
+    }
+
+    /// Takes bytes that are to be written from the budget.
+    fn spend(&self, bytes: u64) -> Result<(), Error> {
+        let mut budget = self.budget.get();
+        budget.left = budget.left.checked_sub(bytes).ok_or(budget.refusal)?;
+        self.budget.set(budget);
+        Ok(())
+    }
+
+    /// Largest block of a new file.
+    pub fn record_size(&self) -> usize {
+        self.settings.get().record_size
     }
 
     /// Where its own block is, as of the last transaction group.
@@ -137,7 +235,7 @@ impl Objset {
     pub async fn dnode(&self, number: u64) -> Result<Dnode, Error> {
         if let Some(object) = self.dirty.borrow().get(&number) {
             return match object.fate {
-                Fate::Kept => Ok(Dnode {
+                Fate::Kept | Fate::Replaced => Ok(Dnode {
                     number,
                     phys: object.phys.clone(),
                 }),
@@ -297,6 +395,11 @@ impl Objset {
 
     /// The spill block's bytes, when the object has one.
     pub async fn spill(&self, dnode: &Dnode) -> Result<Option<Buffer>, Error> {
+        if let Some(object) = self.dirty.borrow().get(&dnode.number)
+            && let Some(spill) = &object.spill
+        {
+            return Ok(spill.clone());
+        }
         let Some(pointer) = dnode.phys.spill.filter(|pointer| !pointer.is_hole()) else {
             return Ok(None);
         };

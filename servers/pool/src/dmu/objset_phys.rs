@@ -4,6 +4,7 @@ use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::usage::FLAG_COMPLETE;
 use crate::blkptr::BlockPointer;
 use crate::dnode::{DNODE_BLOCK_SIZE, DNODE_SIZE, DnodePhys, ObjectType};
 use crate::error::{Error, Structure};
@@ -144,10 +145,18 @@ impl ObjsetPhys {
             metadnode: Rc::new(metadnode),
             zil: ZilHeader::default(),
             kind,
-            flags: 0,
+            flags: match kind {
+                ObjsetType::Filesystem => FLAG_COMPLETE,
+                _ => 0,
+            },
             accounting: [None, None, None],
             raw: vec![0; NEW_SIZE],
         }
+    }
+
+    /// Whether there is room for the objects that count space of users and groups.
+    pub fn has_accounting(&self) -> bool {
+        self.raw.len() >= ACCOUNTING_AT[1] + DNODE_SIZE
     }
 
     /// The block again, with what changed.

@@ -6,7 +6,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::dirty::{DirtyObject, Fate};
-use super::{Dnode, OBJECTS_PER_BLOCK, Objset, dnode_size};
+use super::usage::Usage;
+use super::{Dnode, HeaderState, OBJECTS_PER_BLOCK, Objset, dnode_size};
 use crate::arc::Buffer;
 use crate::blkptr::{BLKPTR_SIZE, BlockPointer, BlockShape};
 use crate::checksum::ChecksumKind;
@@ -70,6 +71,22 @@ impl BlockSums {
     }
 }
 
+impl core::ops::AddAssign for BlockSums {
+    fn add_assign(&mut self, other: BlockSums) {
+        self.used = self.used.wrapping_add(other.used);
+        self.compressed = self.compressed.wrapping_add(other.compressed);
+        self.uncompressed = self.uncompressed.wrapping_add(other.uncompressed);
+    }
+}
+
+impl core::ops::SubAssign for BlockSums {
+    fn sub_assign(&mut self, other: BlockSums) {
+        self.used = self.used.saturating_sub(other.used);
+        self.compressed = self.compressed.saturating_sub(other.compressed);
+        self.uncompressed = self.uncompressed.saturating_sub(other.uncompressed);
+    }
+}
+
 /// What a pass changed, for the accounting of the data set.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -84,6 +101,7 @@ struct Pass<'a> {
     objset: &'a Objset,
     policy: SyncPolicy,
     ledger: Ledger,
+    usage: Usage,
 }
 
 /// New pointers of one level, by block number.
@@ -95,19 +113,26 @@ impl Objset {
     /// # Errors
     /// `NoSpace`, and those of reading the blocks that lead to the changed ones.
     pub async fn sync(&self, policy: SyncPolicy) -> Result<(BlockPointer, Ledger), Error> {
-        let dirty = self.dirty.borrow_mut().split_off(&0);
+        let mut dirty = self.dirty.borrow_mut().split_off(&0);
+        self.header.set(HeaderState::Stored);
         let mut pass = Pass {
             objset: self,
             policy,
             ledger: Ledger::default(),
+            usage: Usage::default(),
         };
         let mut dnodes: BTreeMap<u64, Option<Rc<DnodePhys>>> = BTreeMap::new();
-        for (number, object) in dirty {
-            let written = pass.object(number, object).await?;
-            dnodes.insert(number, written);
-            if self.zio.queue_is_full() {
-                self.zio.send_queue().await?;
+        // What owners use is known when their files are written; the tables of that come second.
+        for _ in 0..2 {
+            for (number, object) in dirty {
+                let written = pass.counted_object(number, object).await?;
+                dnodes.insert(number, written);
+                if self.zio.queue_is_full() {
+                    self.zio.send_queue().await?;
+                }
             }
+            self.apply_usage(core::mem::take(&mut pass.usage)).await?;
+            dirty = self.dirty.borrow_mut().split_off(&0);
         }
         pass.dnodes(dnodes).await?;
         let pointer = pass.root()?;
@@ -174,25 +199,42 @@ impl Pass<'_> {
         }
     }
 
+    /// [`Pass::object`], counted for its owner before and after.
+    async fn counted_object(
+        &mut self,
+        number: u64,
+        object: DirtyObject,
+    ) -> Result<Option<Rc<DnodePhys>>, Error> {
+        if !self.objset.counts_usage() || super::accounting_index(number).is_some() {
+            return self.object(number, object).await;
+        }
+        if let Some(before) = self.objset.stored_dnode(number).await? {
+            self.usage.subtract(&before);
+        }
+        let mut after = self.object(number, object).await?;
+        if let Some(after) = &mut after {
+            self.usage.add(Rc::make_mut(after));
+        }
+        Ok(after)
+    }
+
     /// Writes one object's blocks; gives its new description, or `None` when it is gone.
     async fn object(
         &mut self,
         number: u64,
         object: DirtyObject,
     ) -> Result<Option<Rc<DnodePhys>>, Error> {
-        let killed_before = self.ledger.killed.len();
-        let used_before = self.ledger.born.used;
-        let stored = self.objset.stored_dnode(number).await?;
+        let mut stored = self.objset.stored_dnode(number).await?;
+        if object.fate != Fate::Kept
+            && let Some(phys) = stored.take()
+        {
+            self.kill_all(&Dnode { number, phys }).await?;
+        }
         if object.fate == Fate::Freed {
-            if let Some(stored) = stored {
-                self.kill_all(&Dnode {
-                    number,
-                    phys: stored,
-                })
-                .await?;
-            }
             return Ok(None);
         }
+        let killed_before = self.ledger.killed.len();
+        let used_before = self.ledger.born.used;
         let mut blocks = object.blocks;
         if let (Some(from), Some(stored)) = (object.truncated, &stored) {
             let dnode = Dnode {
@@ -205,6 +247,10 @@ impl Pass<'_> {
         }
         let mut phys = DnodePhys::clone(&object.phys);
         self.blocks(number, &mut phys, blocks).await?;
+        if let Some(spill) = object.spill {
+            let before = stored.and_then(|stored| stored.spill);
+            phys.spill = self.spill(before.unwrap_or(BlockPointer::HOLE), spill)?;
+        }
         let born = self.ledger.born.used - used_before;
         let killed = &self.ledger.killed[killed_before..];
         let killed: u64 = killed
@@ -214,6 +260,23 @@ impl Pass<'_> {
         phys.used = (phys.used_bytes() + born).saturating_sub(killed);
         phys.flags |= FLAG_USED_BYTES;
         Ok(Some(Rc::new(phys)))
+    }
+
+    /// Writes a changed spill block.
+    fn spill(
+        &mut self,
+        before: BlockPointer,
+        spill: Option<Buffer>,
+    ) -> Result<Option<BlockPointer>, Error> {
+        match spill {
+            Some(data) => self
+                .put(&before, &data, ObjectType::SYSTEM_ATTRIBUTES, 0, 1)
+                .map(Some),
+            None => {
+                self.kill(&before);
+                Ok(None)
+            }
+        }
     }
 
     /// Writes changed data blocks and the indirect blocks above them.

@@ -5,8 +5,10 @@ use alloc::vec::Vec;
 use core::future::Future;
 use core::pin::Pin;
 
-use super::{Dnode, Objset};
+use super::{Dnode, OBJECTS_PER_BLOCK, Objset};
+use crate::arc::Buffer;
 use crate::blkptr::{BLKPTR_SIZE, BlockPointer};
+use crate::dnode::{DNODE_SIZE, DnodePhys};
 use crate::error::{Bookmark, Error, Structure};
 
 /// Blocks with their numbers within their level.
@@ -19,11 +21,56 @@ impl Objset {
             objset: self,
             dnode,
             from,
+            since: 0,
             data: Vec::new(),
             indirect: Vec::new(),
         };
         found.run().await?;
         Ok(found.data)
+    }
+
+    /// Offset of the first block with data at or after `from`; `None` when only holes follow. Costs a few reads, however large
+    /// the holes are.
+    pub async fn next_data(&self, dnode: &Dnode, from: u64) -> Result<Option<u64>, Error> {
+        let size = dnode.phys.block_size as u64;
+        let first = from / size;
+        let (changed, end) = match self.dirty.borrow().get(&dnode.number) {
+            Some(object) => {
+                let mut changed = object
+                    .blocks
+                    .range(first..)
+                    .filter(|(_, data)| data.is_some());
+                let next = changed.next().map(|(block, _)| *block);
+                (next, object.truncated.unwrap_or(u64::MAX))
+            }
+            None => (None, u64::MAX),
+        };
+        let end = end.min(dnode.phys.max_block.saturating_add(1));
+        let mut stored = None;
+        let mut block = first;
+        while block < end && stored.is_none() {
+            match self.hole_at(dnode, block).await? {
+                None => stored = Some(block),
+                Some(level) => {
+                    // Nothing is below a hole: on to what the next pointer of its level leads to.
+                    let span = u32::from(level) * dnode.phys.fanout_shift();
+                    let next = (block.checked_shr(span).unwrap_or(0) + 1).checked_shl(span);
+                    block = next.filter(|&next| next > block).unwrap_or(end);
+                }
+            }
+        }
+        let found = [changed, stored].into_iter().flatten().min();
+        Ok(found.map(|block| (block * size).max(from)))
+    }
+
+    /// The highest level at which there is a hole above a block, or is the block itself.
+    async fn hole_at(&self, dnode: &Dnode, block: u64) -> Result<Option<u8>, Error> {
+        for level in (0..dnode.phys.levels).rev() {
+            if self.stored_pointer(dnode, block, level).await?.is_hole() {
+                return Ok(Some(level));
+            }
+        }
+        Ok(None)
     }
 
     /// The indirect blocks of an object.
@@ -32,6 +79,7 @@ impl Objset {
             objset: self,
             dnode,
             from: 0,
+            since: 0,
             data: Vec::new(),
             indirect: Vec::new(),
         };
@@ -40,10 +88,109 @@ impl Objset {
     }
 }
 
+impl Objset {
+    /// Every stored block of the object set that was born after `txg`, its own one included. What is older leads to nothing newer.
+    pub async fn blocks_since(&self, txg: u64) -> Result<Vec<BlockPointer>, Error> {
+        let mut all = Vec::new();
+        let root = self.pointer.get();
+        if root.is_hole() || root.birth() <= txg {
+            return Ok(all);
+        }
+        all.push(root);
+        let (metadnode, accounting) = {
+            let phys = self.phys.borrow();
+            (phys.metadnode.clone(), phys.accounting.clone())
+        };
+        let dnodes = Dnode {
+            number: 0,
+            phys: metadnode,
+        };
+        for (block, pointer) in self.young_blocks(&dnodes, txg, &mut all).await? {
+            let Some(data) = self.stored_block(&dnodes, block, &pointer).await? else {
+                continue;
+            };
+            let mut at = 0;
+            while at < data.len() {
+                let number = block * OBJECTS_PER_BLOCK + (at / DNODE_SIZE) as u64;
+                if let Some(phys) = DnodePhys::decode(&data[at..])? {
+                    self.young_object(number, phys, txg, &mut all).await?;
+                }
+                at += super::dnode_size(&data[at..]);
+            }
+        }
+        for (index, phys) in accounting.into_iter().enumerate() {
+            if let Some(phys) = phys {
+                self.young_object(u64::MAX - index as u64, phys, txg, &mut all)
+                    .await?;
+            }
+        }
+        Ok(all)
+    }
+
+    async fn young_object(
+        &self,
+        number: u64,
+        phys: DnodePhys,
+        txg: u64,
+        all: &mut Vec<BlockPointer>,
+    ) -> Result<(), Error> {
+        let spill = phys.spill;
+        let dnode = Dnode {
+            number,
+            phys: phys.into(),
+        };
+        self.young_blocks(&dnode, txg, all).await?;
+        all.extend(spill.filter(|spill| !spill.is_hole() && spill.birth() > txg));
+        Ok(())
+    }
+
+    /// Adds an object's blocks born after `txg`; gives those with data.
+    async fn young_blocks(
+        &self,
+        dnode: &Dnode,
+        txg: u64,
+        all: &mut Vec<BlockPointer>,
+    ) -> Result<Found, Error> {
+        let mut found = Walk {
+            objset: self,
+            dnode,
+            from: 0,
+            since: txg,
+            data: Vec::new(),
+            indirect: Vec::new(),
+        };
+        found.run().await?;
+        all.extend(found.data.iter().map(|(_, pointer)| *pointer));
+        all.append(&mut found.indirect);
+        Ok(found.data)
+    }
+
+    async fn stored_block(
+        &self,
+        dnode: &Dnode,
+        block: u64,
+        pointer: &BlockPointer,
+    ) -> Result<Option<Buffer>, Error> {
+        let bookmark = Bookmark {
+            objset: self.id,
+            object: dnode.number,
+            level: 0,
+            block,
+        };
+        let data = self
+            .zio
+            .read(pointer, bookmark, self.key.as_deref())
+            .await?;
+        Ok(Some(data).filter(|data| data.len() == dnode.phys.block_size))
+    }
+}
+
 struct Walk<'a> {
     objset: &'a Objset,
     dnode: &'a Dnode,
     from: u64,
+    /// Blocks born in this group or before are passed over with all below them.
+    since: u64,
     data: Found,
     indirect: Vec<BlockPointer>,
 }
@@ -68,7 +215,7 @@ impl Walk<'_> {
             let end = (index + 1)
                 .checked_shl(u32::from(level) * shift)
                 .unwrap_or(u64::MAX);
-            if pointer.is_hole() || end <= self.from {
+            if pointer.is_hole() || end <= self.from || pointer.birth() <= self.since {
                 return Ok(());
             }
             if pointer.level() != level {

@@ -2,15 +2,15 @@
 
 use alloc::rc::Rc;
 use alloc::vec;
-use alloc::vec::Vec;
 
 use super::dataset::DATASET_BONUS;
+use super::deadlist::Deadlist;
 use super::dir::DIR_BONUS;
 use super::{DslDataset, DslDatasetPhys, DslDir, DslDirPhys, OpenDataset};
 use crate::bpobj;
 use crate::dmu::{NewObject, Objset, ObjsetType};
 use crate::dnode::ObjectType;
-use crate::error::{Error, Structure};
+use crate::error::Error;
 use crate::spa::Spa;
 use crate::zap::{self, update};
 use crate::zpl;
@@ -21,8 +21,6 @@ const FLAG_USED_BREAKDOWN: u64 = 1;
 const FLAG_UNIQUE_ACCURATE: u64 = 4;
 /// Bits of an identity for file handles.
 const FSID_MASK: u64 = (1 << 56) - 1;
-/// Bonus of a dead list: used, compressed, uncompressed and padding.
-const DEADLIST_BONUS: usize = 320;
 
 /// What every new thing of the DSL needs to know.
 pub struct Creation<'a> {
@@ -106,7 +104,7 @@ impl Spa {
         creation: &mut Creation<'_>,
     ) -> Result<DslDataset, Error> {
         let dir = self.create_dir(Some((root, "$ORIGIN")), creation).await?;
-        let deadlist = self.create_deadlist(creation).await?;
+        let deadlist = Deadlist::create(self, creation).await?.object();
         let head = self.create_dataset_object(&dir, deadlist, creation).await?;
         self.set_head(&dir, head.object).await?;
         // The very first snapshot is dated before the pool's first group.
@@ -161,9 +159,12 @@ impl Spa {
         origin: &DslDataset,
         creation: &mut Creation<'_>,
     ) -> Result<DslDataset, Error> {
-        let deadlist = self
-            .clone_deadlist(origin.phys.deadlist, origin.phys.creation_txg, creation)
-            .await?;
+        // The head beside the origin has the keys of all snapshots that are still there.
+        let beside = self.dsl_dir(origin.phys.dir).await?.phys.head_dataset;
+        let keys = self.dsl_dataset(beside).await?.phys.deadlist;
+        let deadlist = Deadlist::create_like(self, keys, origin.phys.creation_txg, creation)
+            .await?
+            .object();
         let head = self.create_dataset_object(dir, deadlist, creation).await?;
         let mos = self.mos();
         let mut phys = head.phys.clone();
@@ -209,12 +210,10 @@ impl Spa {
             self.link_after_previous(head, &snapshot, creation).await?;
         }
         let mut phys = head.phys.clone();
-        phys.deadlist = self
-            .clone_deadlist(head.phys.deadlist, u64::MAX, creation)
-            .await?;
-        let list = bpobj::create(mos).await?;
-        let key = alloc::format!("{:x}", head.phys.previous_snapshot_txg);
-        update::update(mos, phys.deadlist, key.as_bytes(), list).await?;
+        let mut deadlist =
+            Deadlist::create_like(self, head.phys.deadlist, u64::MAX, creation).await?;
+        deadlist.add_key(head.phys.previous_snapshot_txg).await?;
+        phys.deadlist = deadlist.object();
         phys.previous_snapshot = snapshot.object;
         phys.previous_snapshot_txg = creation.txg;
         phys.unique_bytes = 0;
@@ -285,38 +284,6 @@ impl Spa {
             update::remove(mos, phys.next_clones, key.as_bytes()).await?;
         }
         update::add_number(mos, phys.next_clones, snapshot.object).await
-    }
-
-    async fn create_deadlist(&self, creation: &mut Creation<'_>) -> Result<u64, Error> {
-        let bonus: Vec<u8> = vec![0; DEADLIST_BONUS];
-        let salt = (creation.random)();
-        update::create_with_bonus(
-            self.mos(),
-            ObjectType::DEADLIST,
-            ObjectType::DEADLIST_HEADER,
-            bonus,
-            salt,
-        )
-        .await
-    }
-
-    /// An empty dead list with the same ranges below `end`.
-    async fn clone_deadlist(
-        &self,
-        from: u64,
-        end: u64,
-        creation: &mut Creation<'_>,
-    ) -> Result<u64, Error> {
-        let list = self.create_deadlist(creation).await?;
-        for entry in zap::entries_or_none(self.mos(), from).await? {
-            let start = u64::from_str_radix(&entry.text(), 16);
-            let start = start.map_err(|_| Error::Corrupt(Structure::BlockList))?;
-            if start < end {
-                let empty = bpobj::create(self.mos()).await?;
-                update::update(self.mos(), list, &entry.name, empty).await?;
-            }
-        }
-        Ok(list)
     }
 
     /// The empty snapshot of the pool.

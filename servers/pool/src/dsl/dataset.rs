@@ -169,18 +169,17 @@ impl Spa {
         self.extension(&dataset.dnode, name).await
     }
 
-    /// Opens a data set's objects. Without the key, an encrypted one opens, but its data gives `KeyUnavailable`.
+    /// Opens a data set's objects; those of a head that is open for writing are shared. Without the key, an encrypted one opens, but its data gives `KeyUnavailable`.
     pub async fn open_objset(
         &self,
         dataset: &DslDataset,
         key: Option<Rc<DatasetKey>>,
-    ) -> Result<Objset, Error> {
-        Objset::open(
-            self.zio().clone(),
-            dataset.object,
-            &dataset.phys.pointer,
-            key,
-        )
-        .await
+    ) -> Result<Rc<Objset>, Error> {
+        if let Some(open) = self.datasets.borrow().get(&dataset.object) {
+            return Ok(open.objset.clone());
+        }
+        let pointer = &dataset.phys.pointer;
+        let objset = Objset::open(self.zio().clone(), dataset.object, pointer, key).await?;
+        Ok(Rc::new(objset))
     }
 }

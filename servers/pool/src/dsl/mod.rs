@@ -3,22 +3,33 @@
 //! A directory (`DslDir`) is a node of the name tree with its space accounting; a data set (`DslDataset`) is what has
 //! contents: the directory's head, and each of its snapshots.
 
+mod account;
 mod bookmark;
+mod clone;
 mod create;
 mod crypt;
 mod dataset;
+mod deadlist;
+mod destroy;
 mod dir;
+mod extension;
+mod hold;
 mod names;
 mod open;
+mod promote;
 mod prop;
+mod prop_set;
 pub mod prop_table;
+mod prop_value;
 mod properties;
 mod space;
 
 pub use bookmark::Bookmark;
 pub use dataset::{DslDataset, DslDatasetPhys};
+pub use destroy::Deferral;
 pub use dir::{DslDir, DslDirPhys, UsedBreakdown};
 pub use names::{DatasetEntry, DatasetKind};
-pub use open::OpenDataset;
+pub use open::{NewVolume, OpenDataset, VolumeReservation};
 pub use prop::{Source, StoredProperties};
+pub use prop_value::{NewValue, PropertyError, parse, parse_size};
 pub use properties::PropertyValue;

@@ -1,19 +1,16 @@
 //! Data sets that are open for writing, and their part of a transaction group.
 
-use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
+use super::NewValue;
+use super::account::{SpaceChange, UsedBy};
 use super::create::Creation;
-use super::{DslDataset, DslDirPhys};
-use crate::blkptr::BlockPointer;
-use crate::bpobj;
-use crate::dmu::{BlockSums, Ledger, Objset, ObjsetType, Rewrite, StoragePolicy, SyncPolicy};
-use crate::error::{Error, Structure};
-use crate::layout::{Fields, put_u64};
+use crate::dmu::{Objset, ObjsetType, Rewrite, SyncPolicy};
+use crate::error::Error;
 use crate::spa::Spa;
-use crate::zap::{Zap, entries_or_none};
-use crate::zpl;
+use crate::zap::Zap;
+use crate::{zpl, zvol};
 
 /// Longest name of a data set or snapshot, without its path.
 const MAX_NAME: usize = 49;
@@ -28,16 +25,34 @@ pub struct OpenDataset {
     pub dir: u64,
 }
 
-/// Changes of space to count in a directory and those above it.
-#[derive(Clone, Copy, Debug, Default)]
-struct SpaceChange {
-    head: i64,
-    snapshots: i64,
-    compressed: i64,
-    uncompressed: i64,
+/// What a new volume is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct NewVolume {
+    /// Bytes.
+    pub size: u64,
+    /// Bytes of a block, a power of two.
+    pub block_size: usize,
+    /// Whether its space is set aside.
+    pub reservation: VolumeReservation,
 }
 
-fn valid_name(name: &str) -> Result<(), Error> {
+/// Whether a new volume's space is set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VolumeReservation {
+    /// It is, so that writing never fails for want of space.
+    Full,
+    /// It is not: `zfs create -s`.
+    None,
+}
+
+/// What a new data set holds.
+#[derive(Clone, Copy)]
+enum Contents {
+    Filesystem,
+    Volume(NewVolume),
+}
+
+pub(super) fn valid_name(name: &str) -> Result<(), Error> {
     let allowed = |letter: char| letter.is_ascii_alphanumeric() || "-_.: ".contains(letter);
     match name.len() {
         0 => Err(Error::InvalidName),
@@ -64,12 +79,28 @@ impl Spa {
         if let Some(open) = self.datasets.borrow().get(&object) {
             return Ok(open.objset.clone());
         }
-        let objset = Rc::new(self.open_objset(&entry.dataset, None).await?);
-        self.add_open_dataset(OpenDataset {
+        let objset = self.open_objset(&entry.dataset, None).await?;
+        let open = OpenDataset {
             objset: objset.clone(),
             dataset: object,
             dir: entry.dir.object,
-        });
+        };
+        if self.check_writable().await.is_ok() {
+            // A table's salt is all that is random here, and the data set's own identity is as good.
+            let mut seed = entry.dataset.phys.guid;
+            let mut random = || {
+                seed = seed.rotate_left(17).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                seed
+            };
+            let mut creation = Creation {
+                txg: self.open_txg(),
+                now: 0,
+                random: &mut random,
+            };
+            self.apply_settings(&entry, &open, &mut creation).await?;
+            objset.set_budget(self.budget_of(&open).await?);
+        }
+        self.add_open_dataset(open);
         Ok(objset)
     }
 
@@ -80,17 +111,40 @@ impl Spa {
         now: u64,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<(), Error> {
-        let (parent, child) = name.rsplit_once('/').ok_or(Error::AlreadyExists)?;
-        valid_name(child)?;
-        let parent = self.find_dir(parent).await?;
-        if Zap::open(self.mos(), parent.phys.child_dirs)
-            .await?
-            .lookup(child.as_bytes())
-            .await?
-            .is_some()
+        self.create_dataset(name, Contents::Filesystem, now, random)
+            .await
+    }
+
+    /// Makes a volume of zeros below its parent and commits it. Its size is reserved unless it is sparse.
+    ///
+    /// # Errors
+    /// As [`zvol::create`]; `NoSpace` when its size cannot be reserved.
+    pub async fn create_volume(
+        &self,
+        name: &str,
+        volume: NewVolume,
+        now: u64,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<(), Error> {
+        zvol::check_shape(volume.size, volume.block_size)?;
+        let (parent, _) = self.new_place(name).await?;
+        if volume.reservation == VolumeReservation::Full
+            && volume.size > self.available(&parent).await?
         {
-            return Err(Error::AlreadyExists);
+            return Err(Error::NoSpace);
         }
+        self.create_dataset(name, Contents::Volume(volume), now, random)
+            .await
+    }
+
+    async fn create_dataset(
+        &self,
+        name: &str,
+        contents: Contents,
+        now: u64,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<(), Error> {
+        let (parent, child) = self.new_place(name).await?;
         self.check_writable().await?;
         let txg = self.open_txg();
         let mut creation = Creation { txg, now, random };
@@ -99,17 +153,37 @@ impl Spa {
             .await?;
         let origin = self.origin_snapshot().await?;
         let head = self.create_head(&dir, &origin, &mut creation).await?;
-        let objset = Rc::new(Objset::create(
-            self.zio().clone(),
-            head.object,
-            ObjsetType::Filesystem,
-        ));
-        zpl::create(&objset, txg, now, creation.random).await?;
-        self.add_open_dataset(OpenDataset {
+        let kind = match contents {
+            Contents::Filesystem => ObjsetType::Filesystem,
+            Contents::Volume(_) => ObjsetType::Volume,
+        };
+        let objset = Rc::new(Objset::create(self.zio().clone(), head.object, kind));
+        match contents {
+            Contents::Filesystem => zpl::create(&objset, txg, now, creation.random).await?,
+            Contents::Volume(volume) => {
+                zvol::create(&objset, volume.size, volume.block_size, (creation.random)()).await?;
+            }
+        }
+        let open = OpenDataset {
             objset,
             dataset: head.object,
             dir: dir.object,
-        });
+        };
+        self.add_open_dataset(open);
+        let entry = self.find_dataset(name).await?;
+        if let Contents::Volume(volume) = contents
+            && volume.reservation == VolumeReservation::Full
+        {
+            let value = NewValue::Number(zvol::reservation(volume.size, volume.block_size));
+            let applied = self
+                .apply_property(&entry, "refreservation", &value, &mut creation)
+                .await;
+            applied.map_err(|_| Error::NoSpace)?;
+        }
+        let open = self.datasets.borrow().get(&head.object).cloned();
+        if let Some(open) = open {
+            self.apply_settings(&entry, &open, &mut creation).await?;
+        }
         self.sync(now).await
     }
 
@@ -129,168 +203,45 @@ impl Spa {
         }
         self.check_writable().await?;
         let txg = self.open_txg();
+        // A snapshot has no log.
+        self.open_head(path).await?.end_log()?;
         // The snapshot has what this group wrote, so that is written first.
         self.sync_datasets(txg).await?;
         let head = self.dsl_dataset(entry.dataset.object).await?;
-        self.snapshot_head(&head, snapshot, &mut Creation { txg, now, random })
+        let mut creation = Creation { txg, now, random };
+        let unique = head.phys.unique_bytes;
+        let new = self.snapshot_head(&head, snapshot, &mut creation).await?;
+        self.copy_features(head.object, new.object, &mut creation)
             .await?;
+        self.reserve_again(head.phys.dir, unique).await?;
         self.sync(now).await
+    }
+
+    /// After a snapshot a head has nothing of its own, so that all of its reservation is unused again.
+    async fn reserve_again(&self, dir: u64, unique: u64) -> Result<(), Error> {
+        let reserved = self.reference_reservation(dir).await?;
+        let change = SpaceChange {
+            used: unique.min(reserved) as i64,
+            ..SpaceChange::default()
+        };
+        self.count_space(dir, UsedBy::ReferenceReservation, change)
+            .await
     }
 
     /// Writes the changes of all open data sets and counts them.
     pub(crate) async fn sync_datasets(&self, txg: u64) -> Result<(), Error> {
         let open: Vec<Rc<OpenDataset>> = self.datasets.borrow().values().cloned().collect();
         for dataset in open.iter().filter(|dataset| dataset.objset.is_dirty()) {
-            let (pointer, ledger) = dataset
-                .objset
-                .sync(data_policy(self.sync_policy(txg, Rewrite::Never)))
-                .await?;
+            dataset.objset.retire_log()?;
+            let settings = dataset.objset.settings();
+            let policy = SyncPolicy {
+                data: settings.data(),
+                metadata: settings.metadata(),
+                ..self.sync_policy(txg, Rewrite::Never)
+            };
+            let (pointer, ledger) = dataset.objset.sync(policy).await?;
             self.account(dataset, pointer, ledger).await?;
         }
         Ok(())
-    }
-
-    /// Puts a head's new pointer into the MOS, and what it wrote and no longer has into the sums.
-    async fn account(
-        &self,
-        open: &OpenDataset,
-        pointer: BlockPointer,
-        ledger: Ledger,
-    ) -> Result<(), Error> {
-        let head = self.dsl_dataset(open.dataset).await?;
-        let mut phys = head.phys.clone();
-        let mut killed = BlockSums::default();
-        let mut freed = BlockSums::default();
-        let mut kept = Vec::new();
-        for old in &ledger.killed {
-            killed.add(self.zio(), old);
-            if old.birth() > phys.previous_snapshot_txg {
-                freed.add(self.zio(), old);
-                self.zio().free(old)?;
-            } else {
-                kept.push(*old);
-            }
-        }
-        let to_snapshots = self.keep_for_snapshots(&head, &kept).await?;
-        phys.pointer = pointer;
-        phys.referenced_bytes =
-            (phys.referenced_bytes + ledger.born.used).saturating_sub(killed.used);
-        phys.compressed_bytes =
-            (phys.compressed_bytes + ledger.born.compressed).saturating_sub(killed.compressed);
-        phys.uncompressed_bytes = (phys.uncompressed_bytes + ledger.born.uncompressed)
-            .saturating_sub(killed.uncompressed);
-        phys.unique_bytes = (phys.unique_bytes + ledger.born.used).saturating_sub(freed.used);
-        self.mos().set_bonus(open.dataset, phys.encode()).await?;
-        let change = SpaceChange {
-            head: ledger.born.used as i64 - killed.used as i64,
-            snapshots: to_snapshots as i64,
-            compressed: ledger.born.compressed as i64 - freed.compressed as i64,
-            uncompressed: ledger.born.uncompressed as i64 - freed.uncompressed as i64,
-        };
-        self.count_space(open.dir, change).await
-    }
-
-    /// Appends blocks that snapshots still have to the head's dead list; gives the bytes that move from head to snapshots.
-    async fn keep_for_snapshots(
-        &self,
-        head: &DslDataset,
-        kept: &[BlockPointer],
-    ) -> Result<u64, Error> {
-        if kept.is_empty() {
-            return Ok(0);
-        }
-        let mut ranges: BTreeMap<u64, (u64, Vec<BlockPointer>)> = BTreeMap::new();
-        for entry in entries_or_none(self.mos(), head.phys.deadlist).await? {
-            let start = u64::from_str_radix(&entry.text(), 16)
-                .map_err(|_| Error::Corrupt(Structure::BlockList))?;
-            ranges.insert(start, (entry.value.u64().unwrap_or(0), Vec::new()));
-        }
-        let previous = self.dsl_dataset(head.phys.previous_snapshot).await?;
-        let mut unique = 0;
-        for pointer in kept {
-            let range = ranges.range_mut(..pointer.birth()).next_back();
-            range
-                .ok_or(Error::Corrupt(Structure::BlockList))?
-                .1
-                .1
-                .push(*pointer);
-            if previous.phys.children == 1 && pointer.birth() > previous.phys.previous_snapshot_txg
-            {
-                unique += self.zio().deflated_size(pointer);
-            }
-        }
-        let mut sums = BlockSums::default();
-        for (list, pointers) in ranges
-            .into_values()
-            .filter(|(_, pointers)| !pointers.is_empty())
-        {
-            let added = bpobj::append(self.mos(), self.zio(), list, &pointers).await?;
-            sums.used += added.used;
-            sums.compressed += added.compressed;
-            sums.uncompressed += added.uncompressed;
-        }
-        let mut bonus = self
-            .mos()
-            .dnode(head.phys.deadlist)
-            .await?
-            .phys
-            .bonus
-            .clone();
-        for (index, added) in [sums.used, sums.compressed, sums.uncompressed]
-            .into_iter()
-            .enumerate()
-        {
-            let old = bonus
-                .u64_at(8 * index)
-                .ok_or(Error::Corrupt(Structure::BlockList))?;
-            put_u64(&mut bonus, 8 * index, old + added);
-        }
-        self.mos().set_bonus(head.phys.deadlist, bonus).await?;
-        if unique > 0 {
-            let mut phys = previous.phys.clone();
-            phys.unique_bytes += unique;
-            self.mos().set_bonus(previous.object, phys.encode()).await?;
-        }
-        Ok(sums.used)
-    }
-
-    /// Counts a change in a directory and, as its children's, in those above.
-    async fn count_space(&self, dir: u64, change: SpaceChange) -> Result<(), Error> {
-        let total = change.head + change.snapshots;
-        let mut object = dir;
-        while object != 0 {
-            let mut phys: DslDirPhys = self.dsl_dir(object).await?.phys;
-            phys.used_bytes = phys.used_bytes.saturating_add_signed(total);
-            phys.compressed_bytes = phys
-                .compressed_bytes
-                .saturating_add_signed(change.compressed);
-            phys.uncompressed_bytes = phys
-                .uncompressed_bytes
-                .saturating_add_signed(change.uncompressed);
-            if object == dir {
-                phys.used.head = phys.used.head.saturating_add_signed(change.head);
-                phys.used.snapshots = phys.used.snapshots.saturating_add_signed(change.snapshots);
-            } else {
-                phys.used.children = phys.used.children.saturating_add_signed(total);
-            }
-            self.mos().set_bonus(object, phys.encode()).await?;
-            object = phys.parent;
-        }
-        Ok(())
-    }
-}
-
-/// Data of files in one copy, their metadata in two.
-fn data_policy(policy: SyncPolicy) -> SyncPolicy {
-    SyncPolicy {
-        data: StoragePolicy {
-            copies: 1,
-            ..policy.data
-        },
-        metadata: StoragePolicy {
-            copies: 2,
-            ..policy.metadata
-        },
-        ..policy
     }
 }

@@ -47,7 +47,7 @@ impl Source {
 pub type StoredProperties = BTreeMap<String, (ZapValue, Source)>;
 
 /// Properties that hold only where they are set.
-const NOT_INHERITED: [&str; 10] = [
+pub(super) const NOT_INHERITED: [&str; 10] = [
     "quota",
     "reservation",
     "refquota",

@@ -72,6 +72,8 @@ const CHECKSUM: &[(&str, u64)] = &[
     ("edonr", 13),
     ("blake3", 14),
 ];
+/// The number of `off` for compression, checksum and deduplication.
+pub const OFF: u64 = 2;
 const VERIFY: u64 = 256;
 const DEDUP: &[(&str, u64)] = &[
     ("on", 1),

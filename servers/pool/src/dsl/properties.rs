@@ -1,6 +1,7 @@
 //! What `zfs get` shows of a data set: set properties in words, and those that are computed.
 
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -91,7 +92,7 @@ impl Spa {
     }
 }
 
-async fn open_inner(objset: Objset) -> Result<Inner, Error> {
+async fn open_inner(objset: Rc<Objset>) -> Result<Inner, Error> {
     let mut inner = Inner::default();
     let opened = match objset.kind() {
         ObjsetType::Volume => Zvol::open(objset)

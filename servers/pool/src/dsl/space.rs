@@ -1,10 +1,13 @@
 //! How much space a data set may still use.
 
 use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::future::Future;
 use core::pin::Pin;
 
-use super::{DslDataset, DslDir};
+use super::{DslDataset, DslDir, OpenDataset};
+use crate::dmu::Budget;
 use crate::error::Error;
 use crate::layout::Fields;
 use crate::spa::Spa;
@@ -107,6 +110,30 @@ impl Spa {
                 above = above.saturating_add(phys.reserved.saturating_sub(phys.used_bytes));
             }
             Ok(above.min(limit.saturating_sub(phys.used_bytes)))
+        })
+    }
+
+    /// Says to all open heads what they may write until the next transaction group.
+    pub(crate) async fn renew_budgets(&self) -> Result<(), Error> {
+        let open: Vec<Rc<OpenDataset>> = self.datasets.borrow().values().cloned().collect();
+        for open in open {
+            open.objset.set_budget(self.budget_of(&open).await?);
+        }
+        Ok(())
+    }
+
+    /// What an open head may write, by quotas, reservations and the space of the pool.
+    pub(super) async fn budget_of(&self, open: &OpenDataset) -> Result<Budget, Error> {
+        let dir = self.dsl_dir(open.dir).await?;
+        let head = self.dsl_dataset(open.dataset).await?;
+        let left = self.dataset_available(&dir, &head).await?;
+        let of_pool = self.available(&self.root_dir().await?).await?;
+        Ok(Budget {
+            left,
+            refusal: match left < of_pool {
+                true => Error::QuotaExceeded,
+                false => Error::NoSpace,
+            },
         })
     }
 

@@ -1,6 +1,7 @@
 //! System attributes: the attributes of a file, packed into its bonus and spill block by layouts that each file
 //! system registers for itself.
 
+mod arrange;
 pub mod pack;
 
 use alloc::collections::BTreeMap;
@@ -12,6 +13,8 @@ use crate::dnode::ObjectType;
 use crate::error::{Error, Structure};
 use crate::layout::Fields;
 use crate::zap::Zap;
+
+pub use arrange::Packed;
 
 const CORRUPT: Error = Error::Corrupt(Structure::SystemAttributes);
 
@@ -30,6 +33,8 @@ struct Attribute {
 /// The attributes and layouts of one file system.
 #[derive(Clone, Debug)]
 pub struct SaRegistry {
+    /// The object that leads to the tables of attributes and layouts.
+    master: u64,
     attributes: BTreeMap<u16, Attribute>,
     layouts: BTreeMap<u16, Vec<u16>>,
 }
@@ -63,9 +68,16 @@ impl SaRegistry {
             layouts.insert(number, numbers);
         }
         Ok(SaRegistry {
+            master,
             attributes,
             layouts,
         })
+    }
+
+    /// Whether the layout of a packed buffer is known; others may have registered one since.
+    pub fn knows(&self, buffer: &[u8]) -> bool {
+        let layout = buffer.u16_at(4).unwrap_or(0) & 0x3ff;
+        buffer.u32_at(0).unwrap_or(0) != MAGIC || self.layouts.contains_key(&layout)
     }
 
     /// All attributes of a file, of its bonus and its spill block.
@@ -177,12 +189,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn registry() -> SaRegistry {
+    pub(super) fn registry() -> SaRegistry {
         let attribute = |name: &str, length| Attribute {
             name: name.into(),
             length,
         };
         SaRegistry {
+            master: 2,
             attributes: [
                 (1, attribute("MODE", 8)),
                 (2, attribute("LINK", 0)),

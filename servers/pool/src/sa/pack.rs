@@ -82,12 +82,6 @@ pub const REGISTERED: [Registered; 22] = [
 
 /// Number of the first layout that a file system registers; the two below are the old fixed structures.
 pub const FIRST_LAYOUT: u16 = 2;
-/// The layout of files and directories, then that of symbolic links.
-pub const LAYOUTS: [&[u16]; 2] = [
-    &[5, 6, 4, 12, 13, 7, 11, 0, 1, 2, 3, 8, 16, 19],
-    &[5, 6, 4, 12, 13, 7, 11, 0, 1, 2, 3, 8, 16, 19, 17],
-];
-
 /// Packs values, which follow the layout's order, with the header that says which layout it is. `variable` says of each value whether its length is its own.
 pub fn pack(layout: u16, values: &[(Vec<u8>, Length)]) -> Result<Vec<u8>, Error> {
     let lengths: Vec<usize> = values

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 use super::feature::{Compatibility, FEATURES, Feature};
+use super::mos::{DIRECTORY_OBJECT, SALT};
 use super::{DEFAULT_FEATURES, Spa};
 use crate::blkptr::BlockPointer;
 use crate::block_device::{Access, BlockDevice};
@@ -16,9 +17,10 @@ use crate::error::Error;
 use crate::metaslab::{Allocator, TopSpace};
 use crate::nvlist::{Nvlist, Value};
 use crate::uberblock::Uberblock;
+use crate::vdev::config::Purpose;
 use crate::vdev::label::LABEL_SIZE;
 use crate::vdev::{DeviceSet, LABEL_END_SIZE, LABEL_START_SIZE, VdevConfig, VdevTree};
-use crate::zap::update;
+use crate::zap::{ZapValue, update};
 use crate::zio::Zio;
 
 /// Version of pools with feature flags, and of their software.
@@ -47,6 +49,8 @@ pub struct NewPool {
     pub name: String,
     /// Its top-level vdevs.
     pub vdevs: Vec<NewVdev>,
+    /// Top-level vdevs for the intent log alone.
+    pub logs: Vec<NewVdev>,
     /// log2 of the sector size, 9 to 16.
     pub ashift: u32,
     /// Seconds since 1970.
@@ -65,9 +69,11 @@ pub async fn create(new: NewPool, random: &mut dyn FnMut() -> u64) -> Result<Spa
     }
     let mut devices = DeviceSet::new();
     let mut tops = Vec::new();
-    for (id, vdev) in new.vdevs.iter().enumerate() {
+    let data = new.vdevs.iter().map(|vdev| (vdev, Purpose::Normal));
+    let logs = new.logs.iter().map(|vdev| (vdev, Purpose::Log));
+    for (id, (vdev, purpose)) in data.chain(logs).enumerate() {
         let mut top = describe(vdev, id as u64, random, &mut devices)?;
-        describe_top(&mut top, vdev, new.ashift)?;
+        describe_top(&mut top, vdev, new.ashift, purpose)?;
         tops.push(top);
     }
     let mut root = Nvlist::new();
@@ -178,7 +184,12 @@ fn data_size(vdev: &NewVdev) -> u64 {
     }
 }
 
-fn describe_top(list: &mut Nvlist, vdev: &NewVdev, ashift: u32) -> Result<(), Error> {
+fn describe_top(
+    list: &mut Nvlist,
+    vdev: &NewVdev,
+    ashift: u32,
+    purpose: Purpose,
+) -> Result<(), Error> {
     let size = data_size(vdev);
     let shift = (size / METASLABS)
         .checked_ilog2()
@@ -191,7 +202,7 @@ fn describe_top(list: &mut Nvlist, vdev: &NewVdev, ashift: u32) -> Result<(), Er
     list.set_u64("metaslab_shift", u64::from(shift));
     list.set_u64("ashift", u64::from(ashift));
     list.set_u64("asize", size);
-    list.set_u64("is_log", 0);
+    list.set_u64("is_log", u64::from(purpose == Purpose::Log));
     list.set_u64("create_txg", START_TXG + 1);
     Ok(())
 }
@@ -211,6 +222,16 @@ async fn populate(spa: &Spa, now: u64, random: &mut dyn FnMut() -> u64) -> Resul
         .await?;
     spa.set_directory("creation_version", VERSION).await?;
     spa.set_directory("deflate", 1).await?;
+    let mut salt = [0; 32];
+    for word in salt.as_chunks_mut::<8>().0 {
+        *word = random().to_le_bytes();
+    }
+    let value = ZapValue {
+        integer_size: 1,
+        bytes: salt.into(),
+    };
+    update::set(mos, DIRECTORY_OBJECT, SALT.as_bytes(), &value).await?;
+    spa.zio().set_salt(salt);
     for id in 0..spa.zio().vdevs().tops().len() {
         spa.create_metaslab_array(id).await?;
     }

@@ -62,6 +62,8 @@ pub struct ImportOptions {
     pub access: Access,
     /// Bytes the ARC may hold.
     pub arc_limit: usize,
+    /// Seconds since 1970: times that replaying a log needs.
+    pub now: u64,
 }
 
 /// Reads the labels of all devices and groups them into pools.
@@ -233,6 +235,7 @@ pub async fn import(candidate: &Candidate, options: ImportOptions) -> Result<Spa
     if options.access == Access::ReadWrite && spa.check_writable().await.is_ok() {
         spa.load_allocator().await?;
     }
+    spa.replay_logs(options.now).await?;
     Ok(spa)
 }
 

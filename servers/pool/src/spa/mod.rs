@@ -2,9 +2,12 @@
 
 mod commit;
 pub mod create;
+mod errlog;
 pub mod feature;
+mod history;
 mod import;
 mod mos;
+mod pool_set;
 mod space;
 mod sync;
 
@@ -14,6 +17,7 @@ use alloc::string::String;
 use core::cell::{Cell, Ref, RefCell};
 use core::fmt;
 
+pub use history::HistoryRecord;
 pub use import::{Candidate, ImportOptions, PoolState, import, scan};
 pub use mos::stored_bytes;
 
@@ -89,7 +93,7 @@ impl fmt::Display for ImportError {
 
 impl core::error::Error for ImportError {}
 
-/// Features of a new pool, with how often each is in use from the start: a set that OpenZFS has understood since 0.8.
+/// Features of a new pool, with how often each is in use from the start: a set that OpenZFS has understood since 2.0.
 pub(crate) const DEFAULT_FEATURES: &[(&str, u64)] = &[
     ("async_destroy", 0),
     ("lz4_compress", 1),
@@ -99,6 +103,11 @@ pub(crate) const DEFAULT_FEATURES: &[(&str, u64)] = &[
     ("extensible_dataset", 0),
     ("embedded_data", 1),
     ("large_blocks", 0),
+    ("bookmarks", 0),
+    ("sha512", 0),
+    ("skein", 0),
+    ("edonr", 0),
+    ("zstd_compress", 0),
 ];
 
 /// An imported pool.

@@ -15,6 +15,8 @@ use crate::zap::{Zap, ZapEntry, entries_or_none};
 
 /// The object of the MOS directory.
 pub const DIRECTORY_OBJECT: u64 = 1;
+/// Entry of the directory: the key of the pool's keyed checksums.
+pub const SALT: &str = "org.illumos:checksum_salt";
 /// Largest packed configuration that is read; 255 children of a few hundred bytes fit many times.
 const MAX_CONFIG_SIZE: u64 = 16 << 20;
 
@@ -39,7 +41,7 @@ pub async fn config(mos: &Objset, object: u64) -> Result<Nvlist, Error> {
 pub fn salt(directory: &[ZapEntry]) -> Option<Salt> {
     let entry = directory
         .iter()
-        .find(|entry| entry.name == b"org.illumos:checksum_salt")?;
+        .find(|entry| entry.name == SALT.as_bytes())?;
     entry.value.bytes.as_slice().try_into().ok()
 }
 

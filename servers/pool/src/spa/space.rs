@@ -19,11 +19,19 @@ const NEEDED: [&str; 3] = [
     "com.delphix:embedded_data",
 ];
 /// Features that may be active besides: they ask nothing of a writer that is not done.
-const HARMLESS: [&str; 4] = [
+const HARMLESS: [&str; 12] = [
     "com.delphix:spacemap_histogram",
     "com.delphix:enabled_txg",
     "com.delphix:extensible_dataset",
     "com.delphix:spacemap_v2",
+    "com.delphix:bookmarks",
+    "org.open-zfs:large_blocks",
+    "org.illumos:sha512",
+    "org.illumos:skein",
+    "org.illumos:edonr",
+    "org.openzfs:blake3",
+    "org.freebsd:zstd_compress",
+    "com.joyent:multi_vdev_crash_dump",
 ];
 
 impl Spa {

@@ -57,6 +57,7 @@ impl Spa {
         self.check_writable().await?;
         let txg = self.open_txg();
         self.sync_datasets(txg).await?;
+        self.write_errlog().await?;
         self.sync_mos(txg).await?;
         self.zio().send_queue().await?;
         self.zio().flush().await?;
@@ -66,7 +67,8 @@ impl Spa {
         uberblock.rootbp = self.mos().pointer();
         self.commit(uberblock, labels).await?;
         self.uberblock.set(uberblock);
-        self.zio().allocator().advance()
+        self.zio().allocator().advance()?;
+        self.renew_budgets().await
     }
 
     /// How blocks of data sets and the MOS are stored.

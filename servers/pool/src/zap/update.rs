@@ -14,7 +14,7 @@ use crate::error::{Error, Unsupported};
 use crate::layout::{Fields, put_u32, put_u64};
 
 /// Size of a new table.
-const FIRST_SIZE: usize = 512;
+pub const FIRST_SIZE: usize = 512;
 /// Largest micro table.
 const MAX_SIZE: usize = 128 << 10;
 /// Bits of the hash that decide about collisions.
@@ -42,12 +42,17 @@ pub async fn create_with_bonus(
         bonus,
     };
     let number = objset.allocate(new).await?;
+    initialize(objset, number, salt).await?;
+    Ok(number)
+}
+
+/// Makes a new object, whose blocks are of [`FIRST_SIZE`], an empty table.
+pub async fn initialize(objset: &Objset, number: u64, salt: u64) -> Result<(), Error> {
     let mut block = vec![0; FIRST_SIZE];
     put_u64(&mut block, 0, MICRO_BLOCK);
     // The salt may not be zero.
     put_u64(&mut block, 8, salt | 1);
-    objset.set_block(number, 0, Rc::new(block)).await?;
-    Ok(number)
+    objset.set_block(number, 0, Rc::new(block)).await
 }
 
 /// Sets the value of a name, new or not, to one number.

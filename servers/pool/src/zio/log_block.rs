@@ -3,9 +3,13 @@
 use alloc::vec::Vec;
 
 use super::Zio;
-use crate::blkptr::BlockPointer;
-use crate::checksum::{ChecksumKind, EMBEDDED_MAGIC, EMBEDDED_SIZE};
+use crate::blkptr::{BlockPointer, BlockShape};
+use crate::checksum::{Checksum, ChecksumKind, EMBEDDED_MAGIC, EMBEDDED_SIZE};
+use crate::compress::Compression;
+use crate::dnode::ObjectType;
+use crate::error::{DeviceError, Error};
 use crate::layout::{Fields, put_u64};
+use crate::metaslab::AllocationClass;
 
 /// Bytes of the header before the records of a zilog2 block.
 pub const HEADER_SIZE: usize = 184;
@@ -42,6 +46,70 @@ impl Zio {
             }
         }
         None
+    }
+
+    /// Takes space for a log block, on a log device if there is one. `identity` is what tells it from blocks of other chains.
+    ///
+    /// # Errors
+    /// `NoSpace`.
+    pub fn allocate_log_block(
+        &self,
+        size: usize,
+        identity: Checksum,
+        txg: u64,
+    ) -> Result<BlockPointer, Error> {
+        let shape = BlockShape {
+            logical_size: size,
+            physical_size: size,
+            compression: Compression::Off,
+            checksum: ChecksumKind::Zilog2,
+            object_type: ObjectType::INTENT_LOG.0,
+            level: 0,
+        };
+        let mut pointer = BlockPointer::new(shape, txg, 0);
+        pointer.set_checksum(identity);
+        let size_on = |vdev| {
+            let top = self.tree.top(vdev);
+            top.map_or(size as u64, |top| top.allocated_size(size as u64))
+        };
+        let mut allocator = self.allocator.borrow_mut();
+        let dva = match allocator.allocate(AllocationClass::Log, 0, &size_on) {
+            Err(Error::NoSpace) => allocator.allocate(AllocationClass::Normal, 0, &size_on)?,
+            other => other?,
+        };
+        pointer.set_dva(0, dva);
+        Ok(pointer)
+    }
+
+    /// Writes a log block: `block` is the room for its header, then its records. Durable after [`Zio::flush`].
+    pub async fn write_log_block(
+        &self,
+        pointer: &BlockPointer,
+        next: &BlockPointer,
+        mut block: Vec<u8>,
+    ) -> Result<(), DeviceError> {
+        let used = block.len();
+        let dva = pointer.dvas().next().ok_or(DeviceError::OutOfRange)?;
+        let top = self.tree.top(dva.vdev).ok_or(DeviceError::Gone)?;
+        block.resize(pointer.physical_size(), 0);
+        next.encode(&mut block, NEXT_AT);
+        put_u64(&mut block, USED_AT, used as u64);
+        put_u64(&mut block, EMBEDDED_AT, EMBEDDED_MAGIC);
+        for (index, word) in pointer.checksum().into_iter().enumerate() {
+            put_u64(&mut block, EMBEDDED_AT + 8 + 8 * index, word);
+        }
+        let covered = used.next_multiple_of(CHECKED_GRAIN).min(block.len());
+        let sum = ChecksumKind::Zilog2.compute(&[0; 32], &block[..covered]);
+        for (index, word) in sum.into_iter().enumerate() {
+            put_u64(&mut block, EMBEDDED_AT + 8 + 8 * index, word);
+        }
+        // Where a block lies as a whole only the part that is checked needs writing.
+        let size = if top.places_blocks_alone() {
+            block.len()
+        } else {
+            covered
+        };
+        self.write_dva(top, dva.offset, &block[..size]).await
     }
 }
 

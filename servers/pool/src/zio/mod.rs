@@ -7,11 +7,12 @@ mod gang;
 mod log_block;
 mod write;
 
+use alloc::collections::BTreeSet;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
-pub use log_block::LogBlock;
+pub use log_block::{HEADER_SIZE as LOG_HEADER_SIZE, LogBlock};
 pub use write::{Embedding, WritePolicy};
 
 use write::WriteQueue;
@@ -35,6 +36,26 @@ pub struct Zio {
     repair: Cell<Access>,
     allocator: RefCell<Allocator>,
     queue: RefCell<WriteQueue>,
+    losses: RefCell<Losses>,
+}
+
+/// Blocks of which no copy was good.
+#[derive(Default)]
+struct Losses {
+    all: BTreeSet<Bookmark>,
+    /// Those that the pool's log does not have yet.
+    new: BTreeSet<Bookmark>,
+}
+
+impl Losses {
+    /// A block of which no copy is good any more, or never was: log blocks and probes without a place are nobody's loss.
+    fn add(&mut self, bookmark: Bookmark) {
+        /// Damage can be everywhere; what is remembered is bounded.
+        const MAX: usize = 1 << 16;
+        if bookmark.level >= -1 && self.all.len() < MAX && self.all.insert(bookmark) {
+            self.new.insert(bookmark);
+        }
+    }
 }
 
 impl Zio {
@@ -47,6 +68,7 @@ impl Zio {
             repair: Cell::new(repair),
             allocator: RefCell::default(),
             queue: RefCell::default(),
+            losses: RefCell::default(),
         }
     }
 
@@ -156,7 +178,18 @@ impl Zio {
                 Err(_) => {}
             }
         }
+        self.losses.borrow_mut().add(bookmark);
         Err(Error::Unreadable(bookmark))
+    }
+
+    /// Blocks that were found to be lost since the pool was opened.
+    pub fn lost_blocks(&self) -> BTreeSet<Bookmark> {
+        self.losses.borrow().all.clone()
+    }
+
+    /// Those of them that were not given here before.
+    pub fn take_new_losses(&self) -> BTreeSet<Bookmark> {
+        core::mem::take(&mut self.losses.borrow_mut().new)
     }
 
     /// Reads one copy, rounded up to whole sectors of its vdev and cut again.

@@ -1,15 +1,13 @@
 //! The first objects of a file system: master node, attribute registry, delete queue, root directory.
 
-use alloc::format;
-use alloc::vec::Vec;
-
 use super::FileType;
-use super::write::{NewFile, Owner, create_object};
+use super::new::{NewFile, Owner, Placement, Role, create_object};
 use crate::dmu::Objset;
 use crate::dnode::ObjectType;
 use crate::error::{Error, Structure};
-use crate::sa::pack::{FIRST_LAYOUT, LAYOUTS, REGISTERED};
-use crate::zap::{ZapValue, update};
+use crate::sa::SaRegistry;
+use crate::sa::pack::REGISTERED;
+use crate::zap::update;
 
 /// The version with system attributes.
 const VERSION: u64 = 5;
@@ -40,22 +38,6 @@ pub async fn create(
         )
         .await?;
     }
-    for (number, layout) in (FIRST_LAYOUT..).zip(LAYOUTS) {
-        let bytes: Vec<u8> = layout
-            .iter()
-            .flat_map(|attribute| attribute.to_be_bytes())
-            .collect();
-        update::set(
-            objset,
-            layouts,
-            format!("{number}").as_bytes(),
-            &ZapValue {
-                integer_size: 2,
-                bytes,
-            },
-        )
-        .await?;
-    }
     update::update(objset, attributes, b"REGISTRY", registry).await?;
     update::update(objset, attributes, b"LAYOUTS", layouts).await?;
     let new = NewFile {
@@ -63,9 +45,17 @@ pub async fn create(
         mode: ROOT_MODE,
         owner: Owner { uid: 0, gid: 0 },
         now: [now, 0],
+        rdev: 0,
         salt: random(),
     };
-    let root = create_object(objset, &new, None, txg, &[]).await?;
+    let placement = Placement {
+        object: None,
+        parent: None,
+        txg,
+        role: Role::File,
+    };
+    let mut registry = SaRegistry::open(objset, attributes).await?;
+    let root = create_object(objset, &mut registry, &new, placement, &[]).await?;
     for (name, value) in [
         ("VERSION", VERSION),
         ("utf8only", 0),

@@ -1,8 +1,12 @@
 //! The ZPL: files, directories and links over the objects of a file system.
 
+mod attributes;
 mod create;
 mod dir;
+mod names;
+mod new;
 mod path;
+mod replay;
 mod userspace;
 mod write;
 mod xattr;
@@ -10,14 +14,16 @@ mod znode;
 
 pub use create::create;
 pub use dir::{DirectoryEntry, EntryKind};
+pub use names::Name;
+pub use new::{NewFile, Owner};
 pub use userspace::{AccountingKind, SpaceUse};
-pub use write::{NewFile, Owner};
 pub use xattr::ExtendedAttribute;
 pub use znode::{FileType, Znode};
 
 use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 
 use crate::dmu::{Objset, ObjsetType};
 use crate::error::{Error, Structure, Unsupported};
@@ -34,7 +40,8 @@ pub struct Zpl {
     objset: Rc<Objset>,
     root: u64,
     version: u64,
-    registry: Option<SaRegistry>,
+    /// Layouts of attributes as last read; none before version 5.
+    registry: RefCell<Option<Rc<SaRegistry>>>,
     /// The entries of the master node that are numbers.
     master: Vec<(alloc::string::String, u64)>,
 }
@@ -73,9 +80,29 @@ impl Zpl {
             objset,
             root,
             version,
-            registry,
+            registry: RefCell::new(registry.map(Rc::new)),
             master,
         })
+    }
+
+    fn registry(&self) -> Result<Rc<SaRegistry>, Error> {
+        let registry = self.registry.borrow();
+        registry
+            .clone()
+            .ok_or(Error::Unsupported(Unsupported::OldFilesystemWrite))
+    }
+
+    fn keep_registry(&self, registry: SaRegistry) {
+        self.registry.replace(Some(Rc::new(registry)));
+    }
+
+    /// Reads the layouts again: another opener may have registered some.
+    async fn reload_registry(&self) -> Result<Rc<SaRegistry>, Error> {
+        let master = self
+            .master_number("SA_ATTRS")
+            .ok_or(Error::Corrupt(Structure::Znode))?;
+        self.keep_registry(SaRegistry::open(&self.objset, master).await?);
+        self.registry()
     }
 
     /// The objects.
@@ -109,6 +136,12 @@ impl Zpl {
         let dnode = self.objset.dnode(object).await?;
         self.objset.read(&dnode, offset, &mut buffer).await?;
         Ok(buffer)
+    }
+
+    /// Offset of the first byte at or after `from` that may be other than zero; `None` when only a hole follows.
+    pub async fn next_data(&self, object: u64, from: u64) -> Result<Option<u64>, Error> {
+        let dnode = self.objset.dnode(object).await?;
+        self.objset.next_data(&dnode, from).await
     }
 
     /// Where a symbolic link points.

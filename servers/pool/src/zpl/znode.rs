@@ -110,6 +110,16 @@ pub struct Znode {
     pub symlink: Option<Vec<u8>>,
 }
 
+/// `flags`: the file is an extended attribute, or the directory of them.
+const FLAG_EXTENDED_ATTRIBUTE: u64 = 0x1;
+
+impl Znode {
+    /// Whether it is part of another file's extended attributes.
+    pub fn is_attribute(&self) -> bool {
+        self.flags & FLAG_EXTENDED_ATTRIBUTE != 0
+    }
+}
+
 impl Zpl {
     /// The attributes of the file in an object.
     pub async fn znode(&self, object: u64) -> Result<Znode, Error> {
@@ -117,8 +127,15 @@ impl Zpl {
         if dnode.phys.bonus_type == ObjectType::ZNODE {
             return legacy(&dnode);
         }
-        let registry = self.registry.as_ref().ok_or(CORRUPT)?;
-        let attributes = registry.attributes(&self.objset, &dnode).await?;
+        let registry = self.registry.borrow().clone().ok_or(CORRUPT)?;
+        let attributes = match registry.attributes(&self.objset, &dnode).await {
+            // A layout that is not known may be new.
+            Err(Error::Corrupt(Structure::SystemAttributes)) => {
+                let registry = self.reload_registry().await?;
+                registry.attributes(&self.objset, &dnode).await?
+            }
+            other => other?,
+        };
         from_attributes(object, &attributes)
     }
 }

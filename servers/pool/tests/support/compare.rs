@@ -15,6 +15,8 @@ use sha2::{Digest, Sha256};
 
 /// Files are hashed in pieces of this size.
 const PIECE: usize = 1 << 20;
+/// Place of the time of change among what [`meta`] gives.
+const MTIME_FIELD: usize = 6;
 /// Larger files are sparse; manifests have no hash of them.
 const LARGEST_HASHED: u64 = 600 << 20;
 
@@ -44,6 +46,7 @@ pub fn filesystem(
         .unwrap_or_default();
     let found = read_all(&zpl, &entry.name);
     let mut hashes: BTreeMap<String, String> = BTreeMap::new();
+    let wanted_metas = wanted_meta(wanted);
     let mut metas: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (path, object) in &found {
         let mut znode =
@@ -54,7 +57,13 @@ pub fn filesystem(
         if mounts.contains(&path.as_str()) && znode.file_type == FileType::Directory {
             continue;
         }
-        metas.insert(path.clone(), meta(&zpl, path, &znode));
+        let mut found = meta(&zpl, path, &znode);
+        if znode.mtime[0] == super::NOW {
+            // Replaying the log gave it the time of import, which was another one when the manifest was made.
+            found[MTIME_FIELD]
+                .clone_from(&wanted_metas.get(path).expect("a path of the manifest")[MTIME_FIELD]);
+        }
+        metas.insert(path.clone(), found);
         if znode.file_type == FileType::Regular && znode.size < LARGEST_HASHED {
             let hash = hash_file(&zpl, &znode)
                 .unwrap_or_else(|error| panic!("{}:{path}: {error}", entry.name));
@@ -67,7 +76,7 @@ pub fn filesystem(
             hashes.insert(path.into(), hash);
         }
     }
-    compare_maps(&entry.name, "meta", &metas, &wanted_meta(wanted));
+    compare_maps(&entry.name, "meta", &metas, &wanted_metas);
     compare_maps(&entry.name, "sha256", &hashes, &wanted_hashes(wanted));
     if let Some(text) = wanted["xattr_getfattr_hex"].as_str() {
         let found = found

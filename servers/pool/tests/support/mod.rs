@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses its own part")]
 
 pub mod compare;
+pub mod making;
 pub mod zdb;
 
 use std::io::Read;
@@ -94,6 +95,8 @@ impl Golden {
     }
 }
 
+/// When tests import, in seconds since 1970: replayed changes without a time of their own get this one.
+pub const NOW: u64 = 1_900_000_000;
 /// Bytes of cache in tests: small, so that eviction happens.
 const ARC_LIMIT: usize = 4 << 20;
 
@@ -104,6 +107,7 @@ pub fn open_devices(devices: Vec<Rc<dyn BlockDevice>>, access: Access) -> Spa {
         let options = ImportOptions {
             access,
             arc_limit: ARC_LIMIT,
+            now: NOW,
         };
         import(&pools[0], options).await.expect("the pool imports")
     })

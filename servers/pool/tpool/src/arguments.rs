@@ -106,6 +106,14 @@ impl<'a> Options<'a> {
         self.letters.iter().any(|(given, _)| *given == letter)
     }
 
+    /// All values given to a letter that may come again, in order.
+    pub fn values(&self, letter: char) -> impl Iterator<Item = &'a str> {
+        self.letters
+            .iter()
+            .filter(move |(given, _)| *given == letter)
+            .filter_map(|(_, value)| *value)
+    }
+
     /// The value given to a letter.
     pub fn value(&self, letter: char) -> Option<&'a str> {
         self.letters

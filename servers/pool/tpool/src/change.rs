@@ -11,10 +11,12 @@ use pool::future::block_on;
 use pool::spa::Spa;
 use pool::spa::create::{NewPool, NewVdev, create};
 use pool::zpl::{FileType, NewFile, Owner, Zpl};
+use pool::zvol::Zvol;
 
 use crate::arguments::{Arguments, Options};
 use crate::device::FileDevice;
 use crate::failure::{About, Failure};
+use crate::{zfs_change, zpool_change};
 
 /// Sector size of new pools, as log2, when none is asked for.
 const DEFAULT_ASHIFT: u32 = 12;
@@ -26,21 +28,44 @@ pub fn is_change(command: &str, words: &[&str]) -> bool {
     match command {
         "mkdir" | "rm" | "rmdir" => true,
         "cp" => words.last().is_some_and(|target| target.contains(':')),
-        "zfs" => matches!(words.first(), Some(&"create" | &"snapshot")),
+        "zfs" => words
+            .first()
+            .is_some_and(|word| zfs_change::COMMANDS.contains(word)),
+        "zpool" => matches!(words.first(), Some(&"set" | &"export")),
+        "volume" => words.first() == Some(&"write"),
         _ => false,
     }
 }
 
-/// Runs such a command.
+/// Runs such a command. Those of zpool(8) and zfs(8) go into the pool's history.
 pub fn run(spa: &Spa, command: &str, words: &[&str]) -> Result<(), Failure> {
+    if matches!(command, "zfs" | "zpool") && words.first() != Some(&"export") {
+        perform(spa, command, words)?;
+        return log_history(spa, command, words);
+    }
+    perform(spa, command, words)
+}
+
+/// Remembers a command that succeeded.
+fn log_history(spa: &Spa, command: &str, words: &[&str]) -> Result<(), Failure> {
+    let text = format!("{command} {}", words.join(" "));
+    let now = now()[0];
+    block_on(spa.log_history(&text, now)).about(spa.name())?;
+    block_on(spa.sync(now)).about(spa.name())
+}
+
+fn perform(spa: &Spa, command: &str, words: &[&str]) -> Result<(), Failure> {
     let (now, mut random) = (now(), random()?);
     match (command, words) {
-        ("zfs", ["create", name]) => {
-            block_on(spa.create_filesystem(name, now[0], &mut random)).about(name)
+        ("zfs", words) => {
+            let mut context = zfs_change::Context {
+                now: now[0],
+                random: &mut random,
+            };
+            zfs_change::run(spa, words, &mut context)
         }
-        ("zfs", ["snapshot", names @ ..]) if !names.is_empty() => names
-            .iter()
-            .try_for_each(|name| block_on(spa.snapshot(name, now[0], &mut random)).about(name)),
+        ("zpool", words) => zpool_change::run(spa, words, now[0]),
+        ("volume", ["write", volume, rest @ ..]) => write_volume(spa, volume, rest, now[0]),
         ("cp", [source, target]) => copy_in(spa, source, target, &mut random),
         ("mkdir", [place]) => {
             let at = Parent::open(spa, place)?;
@@ -70,27 +95,37 @@ pub fn run(spa: &Spa, command: &str, words: &[&str]) -> Result<(), Failure> {
 
 /// `zpool create`.
 pub fn create_pool(arguments: &Arguments, words: &[&str]) -> Result<(), Failure> {
-    let options = Options::parse(words, "f", "o")?;
-    let ashift = match options.value('o') {
-        None => DEFAULT_ASHIFT,
-        Some(setting) => setting
+    let options = Options::parse(words, "f", "oO")?;
+    let mut ashift = DEFAULT_ASHIFT;
+    for setting in options.values('o') {
+        ashift = setting
             .strip_prefix("ashift=")
             .and_then(|number| number.parse().ok())
-            .ok_or_else(|| Failure::Usage(format!("zpool create cannot set '{setting}'")))?,
-    };
-    let (name, words) = options
+            .ok_or_else(|| Failure::Usage(format!("zpool create cannot set '{setting}'")))?;
+    }
+    let (name, layout) = options
         .rest
         .split_first()
         .ok_or_else(|| Failure::Usage("zpool create needs a name".into()))?;
-    let vdevs = vdevs(arguments, words)?;
+    let mut parts = layout.split(|word| *word == "log");
+    let vdevs_of = |words: Option<&[&str]>| vdevs(arguments, words.unwrap_or_default());
     let new = NewPool {
         name: (*name).into(),
-        vdevs,
+        vdevs: vdevs_of(parts.next())?,
+        logs: vdevs_of(parts.next())?,
         ashift,
         now: now()[0],
         arc_limit: crate::ARC_LIMIT,
     };
-    block_on(create(new, &mut random()?)).about(name).map(drop)
+    let spa = block_on(create(new, &mut random()?)).about(name)?;
+    let command: Vec<&str> = std::iter::once("create")
+        .chain(words.iter().copied())
+        .collect();
+    log_history(&spa, "zpool", &command)?;
+    for setting in options.values('O') {
+        perform(&spa, "zfs", &["set", setting, name])?;
+    }
+    Ok(())
 }
 
 /// Top-level vdevs from `[mirror|raidzN] DEVICE...`, again and again.
@@ -197,8 +232,35 @@ fn copy_in(
     }
 }
 
+/// Writes standard input to a volume from an offset on.
+fn write_volume(spa: &Spa, name: &str, rest: &[&str], now: u64) -> Result<(), Failure> {
+    let mut offset = match rest {
+        [] => 0,
+        [offset] => offset
+            .parse()
+            .map_err(|_| Failure::Usage(format!("'{offset}' is no number of bytes")))?,
+        _ => {
+            return Err(Failure::Usage(
+                "volume write takes a volume and an offset".into(),
+            ));
+        }
+    };
+    let volume = block_on(async { Zvol::open(spa.open_head(name).await?).await }).about(name)?;
+    let mut input = std::io::stdin().lock();
+    let mut piece = vec![0; PIECE];
+    loop {
+        let count = read_full(&mut input, &mut piece)?;
+        if count == 0 {
+            return block_on(spa.sync(now)).about(name);
+        }
+        block_on(volume.write(offset, &piece[..count])).about(name)?;
+        offset += count as u64;
+        block_on(spa.sync(now)).about(name)?;
+    }
+}
+
 /// Fills the buffer unless the file ends.
-fn read_full(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
+fn read_full(file: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
     let mut done = 0;
     while done < buffer.len() {
         match file.read(&mut buffer[done..])? {
@@ -215,11 +277,13 @@ fn new_file(file_type: FileType, mode: u64, now: [u64; 2], salt: u64) -> NewFile
         mode,
         owner: Owner { uid: 0, gid: 0 },
         now,
+        rdev: 0,
         salt,
     }
 }
 
-fn now() -> [u64; 2] {
+/// Seconds and nanoseconds since 1970.
+pub fn now() -> [u64; 2] {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

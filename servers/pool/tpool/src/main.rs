@@ -10,7 +10,9 @@ mod failure;
 mod files;
 mod table;
 mod zfs;
+mod zfs_change;
 mod zpool;
+mod zpool_change;
 
 use std::process::ExitCode;
 
@@ -22,12 +24,18 @@ use pool::spa::{Candidate, ImportOptions, Spa, import, scan};
 
 const USAGE: &str = "usage: tpool --dev IMAGE [--dev IMAGE]... [--read-only] [--key DATASET=SECRET]... COMMAND
 
-  zpool create [-o ashift=N] POOL [mirror|raidz[1-3]] DEVICE... | import | list [-Hp] | status | get [-Hp] PROPERTY[,...]
-  zfs create DATASET | snapshot DATASET@NAME
+  zpool create [-o ashift=N] [-O PROPERTY=VALUE]... POOL [mirror|raidz[1-3]] DEVICE... [log DEVICE...]
+  zpool import | list [-Hp] | status [-v] | history | get [-Hp] PROPERTY[,...] | set PROPERTY=VALUE POOL | export POOL
+  zfs create [-ps] [-o PROPERTY=VALUE]... [-V SIZE [-b SIZE]] DATASET | clone [-p] [-o PROPERTY=VALUE]... SNAPSHOT DATASET
+  zfs snapshot [-r] [-o PROPERTY=VALUE]... DATASET@NAME... | destroy [-rdnv] NAME | rollback [-r] SNAPSHOT | promote DATASET
+  zfs rename [-p] NAME NAME | bookmark SNAPSHOT BOOKMARK | hold [-r] TAG SNAPSHOT... | release [-r] TAG SNAPSHOT... | holds [-Hpr] SNAPSHOT...
+  zfs set PROPERTY=VALUE... NAME... | inherit [-r] PROPERTY NAME...
   zfs list [-Hpr] [-t TYPES] [-o COLUMNS] [NAME]... | get [-Hpr] [-o FIELDS] PROPERTY[,...]|all [NAME]...
   ls [-l] DATASET[:PATH] | tree DATASET[:PATH] | cat DATASET:PATH | cp DATASET:PATH FILE
   cp FILE DATASET:PATH | mkdir DATASET:PATH | rm DATASET:PATH | rmdir DATASET:PATH
-  manifest DATASET | volume size VOLUME | volume read VOLUME [OFFSET [LENGTH]]";
+  manifest DATASET | volume size VOLUME | volume read VOLUME [OFFSET [LENGTH]] | volume write VOLUME [OFFSET]
+
+manifest gives huge files that are nearly all holes as sparse:HASH, of their data and where they are.";
 
 /// Bytes of blocks that one run caches.
 const ARC_LIMIT: usize = 256 << 20;
@@ -96,6 +104,7 @@ fn open(pools: &[Candidate], access: Access) -> Result<Spa, Failure> {
             let options = ImportOptions {
                 access,
                 arc_limit: ARC_LIMIT,
+                now: change::now()[0],
             };
             block_on(import(pool, options))
                 .map_err(|reason| Failure::Import(pool.name.clone(), reason))

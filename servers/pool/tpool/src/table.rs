@@ -97,9 +97,35 @@ pub fn bytes(value: u64, numbers: Numbers) -> String {
     format!("{scaled:.0}{letter}")
 }
 
+/// `2026-11-23.00:58:14`, in universal time.
+pub fn date(seconds: u64) -> String {
+    const DAY: u64 = 86_400;
+    /// Days from March of year 0, from which a year's leap day is its last, to 1970.
+    const EPOCH: u64 = 719_468;
+    const ERA: u64 = 146_097;
+    let days = seconds / DAY + EPOCH;
+    let (era, day) = (days / ERA, days % ERA);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let of_month = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds % DAY / 3600, seconds % 3600 / 60, seconds % 60);
+    format!("{year:04}-{month:02}-{of_month:02}.{hour:02}:{minute:02}:{second:02}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_are_civil() {
+        assert_eq!(date(0), "1970-01-01.00:00:00");
+        assert_eq!(date(951_782_399), "2000-02-28.23:59:59");
+        assert_eq!(date(951_868_800), "2000-03-01.00:00:00");
+        assert_eq!(date(1_795_395_494), "2026-11-23.00:58:14");
+    }
 
     #[test]
     fn numbers_keep_to_five_characters() {

@@ -38,6 +38,7 @@ pub fn run(spa: &Spa, words: &[&str]) -> Result<(), Failure> {
     match *command {
         "list" => list(spa, rest),
         "get" => get(spa, rest),
+        "holds" => holds(spa, rest),
         other => Err(Failure::Usage(format!(
             "no zfs command is called '{other}'"
         ))),
@@ -179,6 +180,33 @@ fn list(spa: &Spa, words: &[&str]) -> Result<(), Failure> {
         })
         .collect();
     table::print(&header, &cells, style)
+}
+
+/// `zfs holds`.
+fn holds(spa: &Spa, words: &[&str]) -> Result<(), Failure> {
+    let options = Options::parse(words, "Hrp", "")?;
+    let (style, numbers) = style(&options);
+    let mut rows = Vec::new();
+    for name in &options.rest {
+        let (path, own) = name
+            .split_once('@')
+            .ok_or_else(|| Failure::Usage(format!("'{name}' is not a snapshot")))?;
+        let all = block_on(spa.list_datasets(path)).about(name)?;
+        let wanted = |found: &str| {
+            found == *name || options.has('r') && found.split('@').nth(1) == Some(own)
+        };
+        for entry in all.into_iter().filter(|entry| wanted(&entry.name)) {
+            for (tag, time) in block_on(spa.holds(&entry.dataset)).about(&entry.name)? {
+                let time = match numbers {
+                    Numbers::Exact => time.to_string(),
+                    Numbers::Short => table::date(time),
+                };
+                rows.push(vec![entry.name.clone(), tag, time]);
+            }
+        }
+    }
+    let header = ["NAME", "TAG", "TIMESTAMP"].map(|title| (title.to_string(), Align::Left));
+    table::print(&header, &rows, style)
 }
 
 fn get(spa: &Spa, words: &[&str]) -> Result<(), Failure> {

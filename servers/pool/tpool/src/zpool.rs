@@ -2,11 +2,13 @@
 
 use std::io::Write;
 
+use pool::error::Bookmark;
 use pool::future::block_on;
 use pool::spa::feature::{FEATURES, READ_ONLY_FEATURES};
 use pool::spa::{Candidate, PoolState, Spa};
 use pool::vdev::config::Purpose;
 use pool::vdev::{Vdev, VdevState, VdevType};
+use pool::zpl::Zpl;
 
 use crate::arguments::Options;
 use crate::failure::{About, Failure};
@@ -18,7 +20,8 @@ pub fn run(spa: &Spa, words: &[&str]) -> Result<(), Failure> {
         .split_first()
         .ok_or_else(|| Failure::Usage("zpool needs a command".into()))?;
     match *command {
-        "status" => status(spa),
+        "status" => status(spa, rest),
+        "history" => history(spa, rest),
         "list" => list(spa, rest),
         "get" => get(spa, rest),
         other => Err(Failure::Usage(format!(
@@ -108,11 +111,122 @@ fn class(vdev: &Vdev) -> &'static str {
     }
 }
 
-fn status(spa: &Spa) -> Result<(), Failure> {
-    let state = health(spa).name();
+/// Files and other things that lost blocks belong to, as `zpool status -v` names them.
+fn lost_names(spa: &Spa) -> Result<Vec<String>, Failure> {
+    let lost = block_on(spa.lost_blocks()).about(spa.name())?;
+    let mut names = std::collections::BTreeSet::new();
+    for bookmark in lost {
+        names.insert(block_on(lost_name(spa, &bookmark)));
+    }
+    Ok(names.into_iter().collect())
+}
+
+/// The data set and the path of what a lost block belongs to; numbers where names are lost too.
+async fn lost_name(spa: &Spa, bookmark: &Bookmark) -> String {
+    let numbers = format!("<0x{:x}>:<0x{:x}>", bookmark.objset, bookmark.object);
+    if bookmark.objset == 0 {
+        return format!("<metadata>:<0x{:x}>", bookmark.object);
+    }
+    let Ok(dataset) = spa.dsl_dataset(bookmark.objset).await else {
+        return numbers;
+    };
+    let Ok(name) = spa.dataset_name(&dataset).await else {
+        return numbers;
+    };
+    let path = async {
+        let zpl = Zpl::open(spa.open_objset(&dataset, None).await?).await?;
+        zpl.path_of(bookmark.object).await
+    };
+    match path.await {
+        Ok(path) => format!("{name}:/{}", String::from_utf8_lossy(&path)),
+        Err(_) => format!("{name}:<0x{:x}>", bookmark.object),
+    }
+}
+
+/// What `zpool status` says of errors, before the table of vdevs.
+fn advice(state: VdevState, lost: &[String], counted: bool) -> Option<[&'static str; 2]> {
+    if !lost.is_empty() {
+        return Some([
+            "One or more devices has experienced an error resulting in data\n\tcorruption.  Applications may be affected.",
+            "Restore the file in question if possible.  Otherwise restore the\n\tentire pool from backup.",
+        ]);
+    }
+    if state != VdevState::Online {
+        return Some([
+            "One or more devices could not be used because the label is missing or\n\tinvalid.  Sufficient replicas exist for the pool to continue\n\tfunctioning in a degraded state.",
+            "Replace the device using 'zpool replace'.",
+        ]);
+    }
+    counted.then_some([
+        "One or more devices has experienced an unrecoverable error.  An\n\tattempt was made to correct the error.  Applications are unaffected.",
+        "Determine if the device needs to be replaced, and clear the errors\n\tusing 'zpool clear' or replace the device with 'zpool replace'.",
+    ])
+}
+
+fn status(spa: &Spa, words: &[&str]) -> Result<(), Failure> {
+    let options = Options::parse(words, "vPL", "")?;
+    let lost = lost_names(spa)?;
+    let rows = all_status_rows(spa);
+    let counted = rows
+        .iter()
+        .filter_map(|row| row.columns.as_ref())
+        .any(|[_, errors @ ..]| errors.iter().any(|count| count != "0"));
+    let state = health(spa);
+    let width = rows
+        .iter()
+        .map(|row| row.name.chars().count())
+        .max()
+        .unwrap_or(0);
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "  pool: {}\n state: {}", spa.name(), state.name())?;
+    if let Some([what, action]) = advice(state, &lost, counted) {
+        writeln!(out, "status: {what}\naction: {action}")?;
+    }
+    writeln!(
+        out,
+        "config:\n\n\t{:<width$}  STATE     READ WRITE CKSUM",
+        "NAME"
+    )?;
+    for row in rows {
+        match row.columns {
+            Some([state, read, write, checksum]) => {
+                writeln!(
+                    out,
+                    "\t{:<width$}  {state:<8} {read:>5} {write:>5} {checksum:>5}",
+                    row.name
+                )?;
+            }
+            None => writeln!(out, "\t{}\t", row.name)?,
+        }
+    }
+    match lost.len() {
+        0 => writeln!(out, "\nerrors: No known data errors")?,
+        count if !options.has('v') => {
+            writeln!(out, "\nerrors: {count} data errors, use '-v' for a list")?
+        }
+        _ => {
+            writeln!(
+                out,
+                "\nerrors: Permanent errors have been detected in the following files:\n"
+            )?;
+            for name in lost {
+                writeln!(out, "        {name}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The pool, and its vdevs under the headings of their classes.
+fn all_status_rows(spa: &Spa) -> Vec<StatusRow> {
     let mut rows = vec![StatusRow {
         name: spa.name().into(),
-        columns: Some([state.into(), "0".into(), "0".into(), "0".into()]),
+        columns: Some([
+            health(spa).name().into(),
+            "0".into(),
+            "0".into(),
+            "0".into(),
+        ]),
     }];
     for heading in ["", "dedup", "special", "logs"] {
         let tops = spa.zio().vdevs().tops().iter();
@@ -132,27 +246,21 @@ fn status(spa: &Spa) -> Result<(), Failure> {
             status_rows(top, 1, &mut rows);
         }
     }
-    let width = rows
-        .iter()
-        .map(|row| row.name.chars().count())
-        .max()
-        .unwrap_or(0);
+    rows
+}
+
+/// `zpool history`.
+fn history(spa: &Spa, words: &[&str]) -> Result<(), Failure> {
+    Options::parse(words, "il", "")?;
+    let records = block_on(spa.history()).about(spa.name())?;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "  pool: {}\n state: {state}\nconfig:\n", spa.name())?;
-    writeln!(out, "\t{:<width$}  STATE     READ WRITE CKSUM", "NAME")?;
-    for row in rows {
-        match row.columns {
-            Some([state, read, write, checksum]) => {
-                writeln!(
-                    out,
-                    "\t{:<width$}  {state:<8} {read:>5} {write:>5} {checksum:>5}",
-                    row.name
-                )?;
-            }
-            None => writeln!(out, "\t{}\t", row.name)?,
+    writeln!(out, "History for '{}':", spa.name())?;
+    for record in records {
+        if let Some(command) = record.command {
+            writeln!(out, "{} {command}", table::date(record.time))?;
         }
     }
-    writeln!(out, "\nerrors: No known data errors")?;
+    writeln!(out)?;
     Ok(())
 }
 

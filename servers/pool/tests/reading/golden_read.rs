@@ -1,8 +1,6 @@
 //! Every golden pool reads to exactly its manifest.
 
-mod support;
-
-use support::Golden;
+use crate::support::Golden;
 
 macro_rules! secrets {
     () => {
@@ -38,6 +36,8 @@ reads_to_its_manifest! {
     snapshots_and_clones: "p11-snapclone";
     volumes: "p12-zvol";
     the_source_of_the_streams: "p13-streams", [("p13/enc", b"correct horse")];
+    a_log_that_was_not_replayed: "p14-zil-pending";
+    a_log_on_a_device_of_its_own: "p15-zil-slog";
     a_damaged_mirror_reads_from_the_good_side: "p16-damaged-mirror";
     gang_blocks: "p19-gang";
     a_removed_vdev_and_a_special_one: "p20-removed-vdev-special";

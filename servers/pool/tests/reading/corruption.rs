@@ -1,16 +1,14 @@
 //! Damage anywhere in a golden pool ends as an error or is repaired: never as a panic, a hang or wrong data.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::support::{Golden, compare};
 use pool::block_device::{Access, BlockDevice};
 use pool::future::block_on;
 use pool::spa::{ImportOptions, Spa, import, scan};
 use pool::zpl::{FileType, Zpl};
 use proptest::prelude::*;
-use support::{Golden, compare};
 
 /// Reads everything that can be read; hashes by name.
 fn read_everything(spa: &Spa) -> BTreeMap<String, String> {
@@ -55,6 +53,7 @@ fn open(golden: &Golden) -> Option<Spa> {
         let options = ImportOptions {
             access: Access::ReadOnly,
             arc_limit: 4 << 20,
+            now: 0,
         };
         import(pools.first()?, options).await.ok()
     })

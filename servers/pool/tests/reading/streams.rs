@@ -1,10 +1,8 @@
 //! The golden send streams are read record by record, and damage in them is found.
 
-mod support;
-
+use crate::support::unpack;
 use pool::send::{HEADER_SIZE, Record, StreamDecoder};
 use proptest::prelude::*;
-use support::unpack;
 
 const STREAMS: [&str; 13] = [
     "full",

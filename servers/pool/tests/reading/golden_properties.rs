@@ -1,14 +1,12 @@
 //! Names, space and properties of the golden pools are what the real tools printed.
 
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::Golden;
 use pool::dsl::{DatasetEntry, DatasetKind};
 use pool::future::block_on;
 use pool::spa::Spa;
 use serde_json::Value;
-use support::Golden;
 
 const POOLS: [&str; 20] = [
     "p01-single-default",

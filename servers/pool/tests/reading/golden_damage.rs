@@ -1,17 +1,15 @@
 //! Golden pools with disks missing or damaged: repaired where redundancy allows, refused by name where not.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use crate::support::{Golden, check_contents, compare, open_devices};
 use pool::block_device::{Access, BlockDevice};
 use pool::error::{Bookmark, Error};
 use pool::future::block_on;
 use pool::partition::partitions;
 use pool::spa::{ImportError, ImportOptions, import, scan};
 use pool::zpl::FileType;
-use support::{Golden, check_contents, compare, open_devices};
 
 /// Every way to leave `missing` of `count` disks out.
 fn leave_out(count: usize, missing: usize) -> Vec<Vec<usize>> {
@@ -37,6 +35,7 @@ fn refuses_without(pool: &str, missing: usize) {
     let options = ImportOptions {
         access: Access::ReadOnly,
         arc_limit: 1 << 20,
+        now: 0,
     };
     let refused = block_on(import(&pools[0], options)).err();
     assert_eq!(refused, Some(ImportError::MissingVdevs(vec![0])));
@@ -159,6 +158,7 @@ fn a_pool_with_newer_write_features_is_offered_read_only() {
     let options = ImportOptions {
         access: Access::ReadWrite,
         arc_limit: 1 << 20,
+        now: 0,
     };
     match block_on(import(&pools[0], options)).err() {
         Some(ImportError::ReadOnlyFeatures(guids)) => {

@@ -1,16 +1,14 @@
 //! Pools that are made and written here: read back after import, and checked by zdb.
 
-mod support;
-
 use std::rc::Rc;
 
+use crate::support::{open_devices, zdb};
 use pool::block_device::{Access, BlockDevice, MemoryDevice};
 use pool::error::Error;
 use pool::future::block_on;
 use pool::spa::Spa;
 use pool::spa::create::{NewPool, NewVdev, create};
 use pool::zpl::{FileType, NewFile, Owner, Zpl};
-use support::{open_devices, zdb};
 
 const NOW: u64 = 1_700_000_000;
 
@@ -49,6 +47,7 @@ fn new_pool(vdevs: Vec<NewVdev>, ashift: u32) -> NewPool {
     NewPool {
         name: "tank".into(),
         vdevs,
+        logs: Vec::new(),
         ashift,
         now: NOW,
         arc_limit: 16 << 20,
@@ -64,6 +63,7 @@ fn regular(random: &mut dyn FnMut() -> u64) -> NewFile {
             gid: 1000,
         },
         now: [NOW, 5],
+        rdev: 0,
         salt: random(),
     }
 }
