@@ -178,6 +178,9 @@ pub enum Error {
     QuotaExceeded,
     /// The pool or the data set is read-only.
     ReadOnly,
+    /// A transaction group or a change of the pool failed half-way: nothing is written any more until the pool is imported
+    /// anew, which gives what was committed last.
+    Suspended,
     /// The object is held, open or has dependants.
     Busy,
     /// The data set is encrypted and its key is not loaded.
@@ -220,6 +223,7 @@ impl fmt::Display for Error {
             Error::NoSpace => "out of space",
             Error::QuotaExceeded => "quota exceeded",
             Error::ReadOnly => "read-only",
+            Error::Suspended => "the pool is suspended after a failure; import it anew",
             Error::Busy => "busy",
             Error::KeyUnavailable => "the encryption key is not loaded",
             Error::WrongKey => "wrong key or passphrase",

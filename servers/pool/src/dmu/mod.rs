@@ -4,6 +4,7 @@
 //! holes read as zeros. What an object means is the business of the layers above.
 
 mod dirty;
+mod ledger;
 mod objset_phys;
 mod settings;
 mod sync;
@@ -17,9 +18,9 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 pub use dirty::{DirtyObject, Fate, NewObject};
+pub use ledger::{BlockSums, Ledger, Rewrite, StoragePolicy, SyncPolicy};
 pub use objset_phys::{ObjsetPhys, ObjsetType, ZilHeader};
 pub use settings::{Budget, Settings, SyncMode};
-pub use sync::{BlockSums, Ledger, Rewrite, StoragePolicy, SyncPolicy};
 
 use crate::arc::Buffer;
 use crate::blkptr::{BLKPTR_SIZE, BlockPointer};

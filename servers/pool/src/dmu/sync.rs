@@ -6,6 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::dirty::{DirtyObject, Fate};
+use super::ledger::{Ledger, Rewrite, StoragePolicy, SyncPolicy};
 use super::usage::Usage;
 use super::{Dnode, HeaderState, OBJECTS_PER_BLOCK, Objset, dnode_size};
 use crate::arc::Buffer;
@@ -14,87 +15,7 @@ use crate::checksum::ChecksumKind;
 use crate::compress::Compression;
 use crate::dnode::{DNODE_BLOCK_SIZE, DNODE_SIZE, DnodePhys, FLAG_USED_BYTES, ObjectType};
 use crate::error::{Bookmark, Error, Structure};
-use crate::zio::{Embedding, WritePolicy, Zio};
-
-/// How one kind of block is stored.
-#[derive(Clone, Copy, Debug)]
-pub struct StoragePolicy {
-    /// Compression.
-    pub compression: Compression,
-    /// Checksum.
-    pub checksum: ChecksumKind,
-    /// Copies.
-    pub copies: usize,
-}
-
-/// Whether blocks that this transaction group wrote already may be overwritten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rewrite {
-    /// Every write goes to new space.
-    Never,
-    /// They are, uncompressed, so that writing the MOS comes to an end.
-    InPlace,
-}
-
-/// What one pass over an object set needs to know.
-#[derive(Clone, Copy, Debug)]
-pub struct SyncPolicy {
-    /// The transaction group.
-    pub txg: u64,
-    /// Blocks of files and volumes.
-    pub data: StoragePolicy,
-    /// Everything else.
-    pub metadata: StoragePolicy,
-    /// Whether small blocks go into their pointers.
-    pub embedding: Embedding,
-    /// What happens to blocks of this transaction group.
-    pub rewrite: Rewrite,
-}
-
-/// Sums of what blocks count for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BlockSums {
-    /// Bytes allocated, without parity.
-    pub used: u64,
-    /// Bytes stored.
-    pub compressed: u64,
-    /// Bytes before compression.
-    pub uncompressed: u64,
-}
-
-impl BlockSums {
-    /// Adds a block.
-    pub fn add(&mut self, zio: &Zio, pointer: &BlockPointer) {
-        self.used += zio.deflated_size(pointer);
-        self.compressed += pointer.physical_size() as u64;
-        self.uncompressed += pointer.logical_size() as u64;
-    }
-}
-
-impl core::ops::AddAssign for BlockSums {
-    fn add_assign(&mut self, other: BlockSums) {
-        self.used = self.used.wrapping_add(other.used);
-        self.compressed = self.compressed.wrapping_add(other.compressed);
-        self.uncompressed = self.uncompressed.wrapping_add(other.uncompressed);
-    }
-}
-
-impl core::ops::SubAssign for BlockSums {
-    fn sub_assign(&mut self, other: BlockSums) {
-        self.used = self.used.saturating_sub(other.used);
-        self.compressed = self.compressed.saturating_sub(other.compressed);
-        self.uncompressed = self.uncompressed.saturating_sub(other.uncompressed);
-    }
-}
-
-/// What a pass changed, for the accounting of the data set.
-#[derive(Debug, Default)]
-pub struct Ledger {
-    /// Blocks that were written.
-    pub born: BlockSums,
-    /// Blocks that are no longer part of the object set.
-    pub killed: Vec<BlockPointer>,
-}
+use crate::zio::{WritePolicy, Zio};
 
 /// A pass in progress.
 struct Pass<'a> {

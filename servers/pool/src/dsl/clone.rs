@@ -44,6 +44,17 @@ impl Spa {
         now: u64,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<(), Error> {
+        let done = self.try_clone_snapshot(snapshot, name, now, random).await;
+        self.keep_whole(done)
+    }
+
+    async fn try_clone_snapshot(
+        &self,
+        snapshot: &str,
+        name: &str,
+        now: u64,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<(), Error> {
         let origin = self.find_dataset(snapshot).await?;
         if !origin.dataset.is_snapshot() {
             return Err(Error::InvalidArgument);
@@ -68,6 +79,16 @@ impl Spa {
     /// # Errors
     /// `InvalidArgument` when the snapshot is not the latest.
     pub async fn rollback(
+        &self,
+        snapshot: &str,
+        now: u64,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<(), Error> {
+        let done = self.try_rollback(snapshot, now, random).await;
+        self.keep_whole(done)
+    }
+
+    async fn try_rollback(
         &self,
         snapshot: &str,
         now: u64,
@@ -133,6 +154,11 @@ impl Spa {
     /// # Errors
     /// `InvalidArgument` when a file system would move below itself, or a snapshot to another data set.
     pub async fn rename(&self, from: &str, to: &str, now: u64) -> Result<(), Error> {
+        let done = self.try_rename(from, to, now).await;
+        self.keep_whole(done)
+    }
+
+    async fn try_rename(&self, from: &str, to: &str, now: u64) -> Result<(), Error> {
         self.check_writable().await?;
         match (from.split_once('@'), to.split_once('@')) {
             (Some((path, old)), Some((to_path, new))) if path == to_path || to_path.is_empty() => {

@@ -46,6 +46,11 @@ impl Spa {
     /// `Busy` for a snapshot with clones or holds, `NotEmpty` for a data set with snapshots or children; `InvalidArgument` for
     /// the pool's root.
     pub async fn destroy(&self, name: &str, deferral: Deferral, now: u64) -> Result<(), Error> {
+        let done = self.try_destroy(name, deferral, now).await;
+        self.keep_whole(done)
+    }
+
+    async fn try_destroy(&self, name: &str, deferral: Deferral, now: u64) -> Result<(), Error> {
         self.check_writable().await?;
         let entry = self.find_dataset(name).await?;
         if entry.dataset.is_snapshot() {

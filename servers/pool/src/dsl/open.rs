@@ -144,6 +144,17 @@ impl Spa {
         now: u64,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<(), Error> {
+        let done = self.try_create_dataset(name, contents, now, random).await;
+        self.keep_whole(done)
+    }
+
+    async fn try_create_dataset(
+        &self,
+        name: &str,
+        contents: Contents,
+        now: u64,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<(), Error> {
         let (parent, child) = self.new_place(name).await?;
         self.check_writable().await?;
         let txg = self.open_txg();
@@ -189,6 +200,16 @@ impl Spa {
 
     /// Makes a snapshot `name@snapshot` and commits it.
     pub async fn snapshot(
+        &self,
+        name: &str,
+        now: u64,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<(), Error> {
+        let done = self.try_snapshot(name, now, random).await;
+        self.keep_whole(done)
+    }
+
+    async fn try_snapshot(
         &self,
         name: &str,
         now: u64,

@@ -40,6 +40,16 @@ impl Spa {
         now: u64,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<(), Error> {
+        let done = self.try_promote(name, now, random).await;
+        self.keep_whole(done)
+    }
+
+    async fn try_promote(
+        &self,
+        name: &str,
+        now: u64,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<(), Error> {
         self.check_writable().await?;
         let clone = self.find_dataset(name).await?.dataset;
         if clone.is_snapshot() {

@@ -111,6 +111,7 @@ pub async fn create(new: NewPool, random: &mut dyn FnMut() -> u64) -> Result<Spa
         zio,
         mos,
         directory: RefCell::new(BTreeMap::new()),
+        state: Cell::default(),
         datasets: RefCell::default(),
     };
     populate(&spa, new.now, random).await?;

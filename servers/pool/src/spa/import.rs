@@ -230,6 +230,7 @@ pub async fn import(candidate: &Candidate, options: ImportOptions) -> Result<Spa
         zio: mos.zio().clone(),
         mos,
         directory: RefCell::new(directory),
+        state: Cell::default(),
         datasets: RefCell::default(),
     };
     if options.access == Access::ReadWrite && spa.check_writable().await.is_ok() {

@@ -110,6 +110,16 @@ pub(crate) const DEFAULT_FEATURES: &[(&str, u64)] = &[
     ("zstd_compress", 0),
 ];
 
+/// Whether what is in memory may be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum SpaState {
+    /// It may.
+    #[default]
+    Whole,
+    /// It is a part of something that failed: it must not become the pool's state.
+    Suspended,
+}
+
 /// An imported pool.
 pub struct Spa {
     name: String,
@@ -121,6 +131,8 @@ pub struct Spa {
     mos: Rc<Objset>,
     /// The entries of the MOS directory that are single numbers.
     directory: RefCell<BTreeMap<String, u64>>,
+    /// Whether something failed half-way.
+    state: Cell<SpaState>,
     /// Heads that are open for writing, by their objects.
     pub(crate) datasets: RefCell<BTreeMap<u64, Rc<OpenDataset>>>,
 }
@@ -134,6 +146,14 @@ impl Spa {
     /// Whether it was imported for writing.
     pub fn access(&self) -> Access {
         self.access
+    }
+
+    /// Passes on how a change of several steps ended. One that failed on the way has left memory in a state that must not be written.
+    pub(crate) fn keep_whole<T>(&self, done: Result<T, Error>) -> Result<T, Error> {
+        if let Err(Error::Device(_) | Error::Unreadable(_) | Error::Corrupt(_)) = done {
+            self.state.set(SpaState::Suspended);
+        }
+        done
     }
 
     /// The pool's guid.

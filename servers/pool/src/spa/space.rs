@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Spa, mos};
+use super::{Spa, SpaState, mos};
 use crate::block_device::Access;
 use crate::error::{Error, Unsupported};
 use crate::metaslab::{Allocator, TopSpace};
@@ -42,6 +42,9 @@ impl Spa {
     pub async fn check_writable(&self) -> Result<(), Error> {
         if self.access() == Access::ReadOnly {
             return Err(Error::ReadOnly);
+        }
+        if self.state.get() == SpaState::Suspended {
+            return Err(Error::Suspended);
         }
         let counts = self.feature_counts().await?;
         let active: Vec<&str> = counts

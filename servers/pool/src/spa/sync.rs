@@ -6,7 +6,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::Spa;
+use super::{Spa, SpaState};
 use crate::checksum::ChecksumKind;
 use crate::compress::Compression;
 use crate::dmu::{NewObject, Rewrite, StoragePolicy, SyncPolicy};
@@ -55,6 +55,15 @@ impl Spa {
 
     async fn sync_group(&self, now: u64, labels: Labels) -> Result<(), Error> {
         self.check_writable().await?;
+        let done = self.write_group(now, labels).await;
+        if done.is_err() {
+            // What was to be written is partly gone from memory, and blocks of the log with it.
+            self.state.set(SpaState::Suspended);
+        }
+        done
+    }
+
+    async fn write_group(&self, now: u64, labels: Labels) -> Result<(), Error> {
         let txg = self.open_txg();
         self.sync_datasets(txg).await?;
         self.write_errlog().await?;

@@ -114,3 +114,17 @@ pub async fn contents(spa: &Spa, name: &str) -> Vec<(String, Vec<u8>)> {
     all.sort();
     all
 }
+
+/// The parts of what a directory uses are the whole, and its children are as they say.
+pub async fn check_sums(spa: &Spa) {
+    for entry in spa.list_datasets("tank").await.unwrap() {
+        let phys = &entry.dir.phys;
+        let used = phys.used;
+        let parts = used.head
+            + used.snapshots
+            + used.children
+            + used.child_reservations
+            + used.reference_reservation;
+        assert_eq!(parts, phys.used_bytes, "{}: {used:?}", entry.name);
+    }
+}

@@ -1,7 +1,9 @@
 //! Pools that are made and written here. One program, because each one that uses the library compiles all of it again.
 
 mod datasets;
+mod files;
 mod power_cut;
+mod random_datasets;
 #[path = "../support/mod.rs"]
 mod support;
 mod write;

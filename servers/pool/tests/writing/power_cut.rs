@@ -231,6 +231,10 @@ async fn write_rounds(machine: &Machine, cut_after: usize, durability: Durabilit
             (Durability::Groups, _) => spa.sync(NOW + round).await,
         };
         if done.is_err() || synced.is_err() {
+            assert!(
+                spa.sync(NOW).await.is_err(),
+                "a pool that failed half-way writes nothing more"
+            );
             return committed;
         }
         committed = round;
@@ -304,7 +308,7 @@ fn cut(logs: usize, cut_after: usize, seed: u64, durability: Durability) -> Vec<
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
     fn a_power_cut_loses_nothing_that_was_committed(cut_after in 1usize..120, seed: u64) {

@@ -295,7 +295,7 @@ fn an_imported_pool_is_written_on() {
             spa.sync(NOW + round).await.unwrap();
         });
     }
-    zdb::check("tank", &disks);
+    zdb::check_data("tank", &disks);
     let spa = open_devices(devices(&disks), Access::ReadOnly);
     block_on(async {
         let zpl = open(&spa, "tank").await;
