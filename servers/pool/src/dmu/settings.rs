@@ -15,7 +15,7 @@ pub enum SyncMode {
     /// It returns when all changes are durable.
     #[default]
     Standard,
-    /// As standard; every change is followed by a commit.
+    /// As standard; whoever changes something commits after each change.
     Always,
     /// It returns at once: the user prefers speed to the last seconds.
     Disabled,

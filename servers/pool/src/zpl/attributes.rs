@@ -28,10 +28,7 @@ impl Zpl {
         changes: &AttributeChanges,
         now: [u64; 2],
     ) -> Result<(), Error> {
-        let change = Change::Attributes {
-            object,
-            changes: *changes,
-        };
+        let mut logged = *changes;
         if let Some(size) = changes.size {
             self.truncate(object, size, now).await?;
         }
@@ -40,6 +37,7 @@ impl Zpl {
         let mut add = |name, bytes| values.push((name, Some(bytes)));
         if let Some(mode) = changes.mode {
             let mode = znode.mode & !PERMISSIONS | mode & PERMISSIONS;
+            logged.mode = Some(mode);
             // The access list is made anew from the mode, as aclmode=discard says.
             let entries = access_list(mode, znode.file_type);
             let flags =
@@ -64,7 +62,10 @@ impl Zpl {
         }
         add("ZPL_CTIME", words(&now));
         self.store_attributes(object, values).await?;
-        self.objset().log(change);
+        self.objset().log(Change::Attributes {
+            object,
+            changes: logged,
+        });
         Ok(())
     }
 

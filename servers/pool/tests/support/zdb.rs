@@ -46,6 +46,23 @@ pub fn check_data(pool: &str, disks: &[Rc<MemoryDevice>]) {
     run(pool, disks, "-bccdmmCu");
 }
 
+/// What zdb says of the intent logs of a pool; nothing without zdb.
+pub fn logs(pool: &str, disks: &[Rc<MemoryDevice>]) -> Option<String> {
+    if !std::path::Path::new(ZDB).exists() {
+        eprintln!("zdb is not installed: the logs of {pool} are not checked with it");
+        return None;
+    }
+    let images = Images::write(disks);
+    let output = Command::new(ZDB)
+        .args(["-e", "-p"])
+        .arg(&images.0)
+        .args(["-ivvv", pool])
+        .output()
+        .expect("zdb runs");
+    assert!(output.status.success(), "zdb -i {pool}: {}", output.status);
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 fn run(pool: &str, disks: &[Rc<MemoryDevice>], options: &str) {
     if !std::path::Path::new(ZDB).exists() {
         eprintln!("zdb is not installed: {pool} is not checked with it");

@@ -262,6 +262,81 @@ fn a_commit_of_the_log_needs_no_group_and_is_replayed_on_volumes_too() {
 }
 
 #[test]
+fn zdb_reads_the_records_of_the_log() {
+    let disks = disks(1);
+    let spa = pool_on(&disks[0], &mut random_from(26));
+    block_on(async {
+        let objset = spa.open_head("tank").await.unwrap();
+        let zpl = Zpl::open(objset.clone()).await.unwrap();
+        let root = zpl.root();
+        make(&zpl, root, "before", FileType::Regular).await;
+        spa.commit_log(&objset, MADE).await.unwrap();
+        let now = [MADE, 3];
+        let file = make(&zpl, root, "file", FileType::Regular).await;
+        zpl.write(file, 0, &text(200_000, 4), now).await.unwrap();
+        zpl.truncate(file, 150_000, now).await.unwrap();
+        let changes = AttributeChanges {
+            mode: Some(0o640),
+            uid: Some(5),
+            ..AttributeChanges::default()
+        };
+        zpl.set_attributes(file, &changes, now).await.unwrap();
+        zpl.set_xattr(file, b"user.note", Some(b"value"), 9, now)
+            .await
+            .unwrap();
+        zpl.link(file, root, b"hard", now).await.unwrap();
+        make(&zpl, root, "dir", FileType::Directory).await;
+        zpl.rename(name(root, "hard"), name(root, "moved"), now)
+            .await
+            .unwrap();
+        zpl.create(
+            root,
+            b"sym",
+            &new_file(FileType::Symlink, 0o777),
+            9,
+            b"target",
+        )
+        .await
+        .unwrap();
+        zpl.unlink(root, b"before", now).await.unwrap();
+        zpl.rmdir(root, b"dir", now).await.unwrap();
+        spa.commit_log(&objset, MADE).await.unwrap();
+    });
+    drop(spa);
+    // The log is not replayed yet: its blocks are none that the space maps know.
+    zdb::check("tank", &disks);
+    let Some(found) = zdb::logs("tank", &disks) else {
+        return;
+    };
+    let counts = [
+        ("TX_CREATE", 1),
+        ("TX_MKDIR", 1),
+        ("TX_SYMLINK", 1),
+        ("TX_REMOVE", 1),
+        ("TX_RMDIR", 1),
+        ("TX_LINK", 1),
+        ("TX_RENAME", 1),
+        ("TX_TRUNCATE", 1),
+        ("TX_SETATTR", 1),
+        ("TX_SETSAXATTR", 1),
+    ];
+    for (kind, count) in counts {
+        let total = |line: &&str| line.split_whitespace().eq([kind, &count.to_string()]);
+        assert_eq!(found.lines().filter(total).count(), 1, "{kind}:\n{found}");
+    }
+    for words in [
+        "name hard",
+        "src hard tgt moved",
+        "sym -> target",
+        "XAT_NAME  user.note",
+        "mode 100755",
+        "AT_MODE  100640",
+    ] {
+        assert!(found.contains(words), "{words}:\n{found}");
+    }
+}
+
+#[test]
 fn a_lost_block_is_remembered_with_the_file_it_belongs_to() {
     let disks = disks(1);
     let spa = pool_on(&disks[0], &mut random_from(25));

@@ -4,9 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::future::ready;
 use std::rc::Rc;
 
+use crate::support::making::{self, check_sums, new_file};
 use crate::support::{open_devices, zdb};
 use pool::block_device::{Access, BlockDevice, DeviceFuture, MemoryDevice};
-use pool::error::DeviceError;
+use pool::dsl::Deferral;
+use pool::error::{DeviceError, Error};
 use pool::future::block_on;
 use pool::spa::Spa;
 use pool::spa::create::{NewPool, NewVdev, create};
@@ -307,6 +309,95 @@ fn cut(logs: usize, cut_after: usize, seed: u64, durability: Durability) -> Vec<
     disks
 }
 
+/// Operations on data sets, one group each, in an order that needs all before; the names that there are after each.
+const STEPS: [(&str, &[&str]); 12] = [
+    ("create tank/a", &["tank", "tank/a"]),
+    ("write tank/a", &["tank", "tank/a"]),
+    ("snapshot tank/a@s", &["tank", "tank/a", "tank/a@s"]),
+    ("write tank/a", &["tank", "tank/a", "tank/a@s"]),
+    (
+        "clone tank/a@s tank/c",
+        &["tank", "tank/a", "tank/a@s", "tank/c"],
+    ),
+    ("write tank/c", &["tank", "tank/a", "tank/a@s", "tank/c"]),
+    ("promote tank/c", &["tank", "tank/a", "tank/c", "tank/c@s"]),
+    ("destroy tank/a", &["tank", "tank/c", "tank/c@s"]),
+    ("rename tank/c tank/d", &["tank", "tank/d", "tank/d@s"]),
+    ("rollback tank/d@s", &["tank", "tank/d", "tank/d@s"]),
+    ("destroy tank/d@s", &["tank", "tank/d"]),
+    ("destroy tank/d", &["tank"]),
+];
+
+async fn operate(spa: &Spa, step: &str, random: &mut dyn FnMut() -> u64) -> Result<(), Error> {
+    let words: Vec<&str> = step.split(' ').collect();
+    match words[..] {
+        ["create", name] => spa.create_filesystem(name, NOW, random).await,
+        ["snapshot", name] => spa.snapshot(name, NOW, random).await,
+        ["clone", from, to] => spa.clone_snapshot(from, to, NOW, random).await,
+        ["promote", name] => spa.promote(name, NOW, random).await,
+        ["rename", from, to] => spa.rename(from, to, NOW).await,
+        ["rollback", name] => spa.rollback(name, NOW, random).await,
+        ["destroy", name] => spa.destroy(name, Deferral::Refused, NOW).await,
+        ["write", name] => {
+            let zpl = Zpl::open(spa.open_head(name).await?).await?;
+            let new = new_file(FileType::Regular, 0o644);
+            let name = format!("file{}", random());
+            let file = zpl
+                .create(zpl.root(), name.as_bytes(), &new, spa.open_txg(), &[])
+                .await?;
+            zpl.write(file, 0, &contents(random() % 1000), [NOW, 0])
+                .await?;
+            spa.sync(NOW).await
+        }
+        _ => panic!("no such step: {step}"),
+    }
+}
+
+/// Runs through the steps until the power goes; gives the names that were there after the last that was acknowledged, and after
+/// the one that was under way.
+async fn run_steps(machine: &Machine, cut_after: usize) -> [&'static [&'static str]; 2] {
+    let mut state = 99;
+    let mut random = move || xorshift(&mut state);
+    let spa = machine.create_pool(&mut random).await;
+    machine.writes_left.set(cut_after);
+    let mut names = STEPS[STEPS.len() - 1].1;
+    for (step, after) in STEPS.into_iter().cycle() {
+        match operate(&spa, step, &mut random).await {
+            Ok(()) => names = after,
+            Err(Error::Device(_)) => return [names, after],
+            Err(error) => panic!("{step}: {error}"),
+        }
+    }
+    unreachable!("a cycle does not end")
+}
+
+fn cut_steps(cut_after: usize, seed: u64) -> Vec<Rc<MemoryDevice>> {
+    let machine = Machine::new(0);
+    let possible = block_on(run_steps(&machine, cut_after));
+    let disks = machine.lose_power(seed);
+    let spa = open_devices(devices(&disks), Access::ReadWrite);
+    block_on(async {
+        let found: Vec<String> = spa
+            .list_datasets("tank")
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|entry| entry.name)
+            .collect();
+        assert!(
+            possible.iter().any(|names| found == *names),
+            "{found:?} is neither of {possible:?}"
+        );
+        check_sums(&spa).await;
+        for name in &found {
+            making::contents(&spa, name).await;
+        }
+        // The pool goes on as if nothing had been.
+        spa.snapshot("tank@after", NOW, &mut || 5).await.unwrap();
+    });
+    disks
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
@@ -318,6 +409,22 @@ proptest! {
     #[test]
     fn a_power_cut_loses_no_synchronous_write(cut_after in 1usize..60, seed: u64, logs in 0usize..2) {
         cut(logs, cut_after, seed, Durability::Log);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn a_power_cut_leaves_operations_on_data_sets_done_or_undone(cut_after in 1usize..160, seed: u64) {
+        cut_steps(cut_after, seed);
+    }
+}
+
+#[test]
+fn pools_cut_in_operations_on_data_sets_please_zdb() {
+    for cut_after in [30, 61, 75, 90, 110] {
+        zdb::check("tank", &cut_steps(cut_after, 1234));
     }
 }
 
