@@ -3,6 +3,7 @@
 use microkernel::arch::host::{vmcs_read, vmcs_write};
 use microkernel::boot::Virtualisation;
 use microkernel::vcpu::Trust;
+use microkernel::vcpu::control::Window;
 use microkernel::vcpu::exit::{Cause, Exit};
 use microkernel::vcpu::svm;
 use microkernel::vcpu::svm::vmcb::{control as vmcb, save};
@@ -158,6 +159,48 @@ fn qemus_name_for_an_interrupted_interrupt_is_mended() {
         .set_word(vmcb::EXIT_INT_INFO, 1 << 31 | 3 << 8 | 0x30);
     svm_exit(&svm, 0x400, 0, 0);
     assert_eq!(svm.vcpu.pending_event.get(), Event::interrupt(0x30).word());
+}
+
+#[test]
+fn an_interrupt_that_the_guest_did_not_take_is_kept_on_svm() {
+    const VIRTUAL_INTERRUPT_WAITS: u64 = 1 << 8;
+    let interrupt = Event::interrupt(0xec).word();
+    let svm = World::new(Virtualisation::Svm);
+    let control = &svm.vcpu.control;
+    let before = [vmcb::MISC_INTERCEPTS_1 & !7, vmcb::VIRTUAL_INTERRUPT].map(|at| control.word(at));
+    for taken in [false, true] {
+        svm.vcpu.pending_event.set(interrupt);
+        control.deliver(interrupt);
+        assert_eq!(control.word(vmcb::EVENT_INJECTION), 0);
+        let request = control.word(vmcb::VIRTUAL_INTERRUPT);
+        assert_eq!(request >> 32, 0xec);
+        assert_ne!(request & VIRTUAL_INTERRUPT_WAITS, 0);
+        if taken {
+            control.set_word(vmcb::VIRTUAL_INTERRUPT, request & !VIRTUAL_INTERRUPT_WAITS);
+        }
+        svm_exit(&svm, 0x72, 0, 0);
+        let kept = if taken { 0 } else { interrupt };
+        assert_eq!(svm.vcpu.pending_event.get(), kept);
+        let after =
+            [vmcb::MISC_INTERCEPTS_1 & !7, vmcb::VIRTUAL_INTERRUPT].map(|at| control.word(at));
+        assert_eq!(after, before);
+    }
+}
+
+#[test]
+fn what_is_no_interrupt_or_comes_with_a_window_is_injected_on_svm() {
+    let svm = World::new(Virtualisation::Svm);
+    let control = &svm.vcpu.control;
+    let interrupt = Event::interrupt(0xec).word();
+    let fault = Event::exception(14, Some(2)).word();
+    control.deliver(fault);
+    assert_eq!(control.word(vmcb::EVENT_INJECTION), fault);
+    control.request_window(Window::Wanted);
+    control.deliver(interrupt);
+    assert_eq!(control.word(vmcb::EVENT_INJECTION), interrupt);
+    assert!(!control.end_delivery());
+    control.deliver(0);
+    assert_eq!(control.word(vmcb::EVENT_INJECTION), 0);
 }
 
 #[test]

@@ -135,7 +135,7 @@ pub fn run(cpu: &Cpu, vcpu: Ref<Vcpu>, root: u64, tag: TagUse) {
     v.set_word(control::ASID, u64::from(tag.number) | flush);
     v.set_word(control::NESTED_CR3, root);
     let event = vcpu.pending_event.get();
-    v.set_word(control::EVENT_INJECTION, event);
+    v.deliver(event);
     if event != 0 {
         set_return_address(v, Event::from_word(event));
     }

@@ -52,13 +52,19 @@ const GENERAL_PROTECTION: Event = Event::exception(13, Some(0));
 pub fn decode(vcpu: Ref<Vcpu>) -> Cause {
     let v = &vcpu.control;
     let exit_code = v.word(control::EXIT_CODE) as u32;
+    let waits = v.end_delivery();
     if exit_code == code::INVALID {
         return refused_state(vcpu);
     }
     vcpu.trust.set(Trust::Proven);
     let injected = vcpu.pending_event.get();
     let interrupted = interrupted_event(v.word(control::EXIT_INT_INFO), injected);
-    vcpu.pending_event.set(interrupted);
+    let kept = if waits && interrupted == 0 {
+        injected
+    } else {
+        interrupted
+    };
+    vcpu.pending_event.set(kept);
     if matches!(exit_code, code::INTR | code::NMI | code::SMI) {
         return Cause::HostInterrupt;
     }

@@ -1,5 +1,8 @@
 //! The virtual machine control block of AMD SVM (AMD64 manual volume 2, appendix B), as memory.
 
+use sel4_sys::Event;
+use sel4_sys::vcpu::EventType;
+
 use crate::arch;
 use crate::store::{Object, Ref, Table};
 use crate::vcpu::control::Window;
@@ -77,8 +80,14 @@ pub mod save {
 
 /// EFER.SVME: set in every VMCB, hidden from the guest.
 pub const EFER_SVME: u64 = 1 << 12;
-/// V_IRQ, priority 15, V_IGN_TPR: a virtual interrupt that only opens the window.
-const WINDOW_REQUEST: u64 = 1 << 8 | 15 << 16 | 1 << 20;
+/// V_IRQ: there is a virtual interrupt that the guest did not take yet.
+const VIRTUAL_INTERRUPT_WAITS: u64 = 1 << 8;
+/// V_IRQ, priority 15, V_IGN_TPR: a virtual interrupt, whatever the task priority.
+const VIRTUAL_INTERRUPT_REQUEST: u64 = VIRTUAL_INTERRUPT_WAITS | 15 << 16 | 1 << 20;
+/// Where the vector of a virtual interrupt stands.
+const VECTOR_SHIFT: u32 = 32;
+/// VINTR among the intercepts: a virtual interrupt exits instead of being delivered.
+const INTERCEPT_VIRTUAL_INTERRUPT: u64 = 1 << 4;
 /// Physical interrupts follow the host's RFLAGS.IF, and CR8 the virtual task priority.
 const INTERRUPT_MASKING: u64 = 1 << 24;
 
@@ -138,10 +147,55 @@ impl Vmcb {
     #[inline(always)]
     pub fn request_window(&self, window: Window) {
         let request = match window {
-            Window::Wanted => WINDOW_REQUEST,
+            Window::Wanted => VIRTUAL_INTERRUPT_REQUEST,
             Window::NotWanted => 0,
         };
         self.set_word(control::VIRTUAL_INTERRUPT, INTERRUPT_MASKING | request);
+    }
+
+    /// Has the CPU deliver `event` when the guest runs next; 0 is none.
+    ///
+    /// An interrupt goes as a virtual one and not by injection, unless the window is asked for too,
+    /// which needs the virtual interrupt for itself. QEMU does not forget an injected interrupt before
+    /// the next exit: if its scheduler stops the CPU meanwhile, the guest gets it once more, with
+    /// interrupts off as well.
+    #[inline(always)]
+    pub fn deliver(&self, event: u64) {
+        let asks = self.word(control::VIRTUAL_INTERRUPT) & VIRTUAL_INTERRUPT_WAITS != 0;
+        let injected = match Event::from_word(event).kind() {
+            Ok(EventType::ExternalInterrupt) if event != 0 && !asks => {
+                self.deliver_virtually(Event::from_word(event).vector());
+                0
+            }
+            _ => event,
+        };
+        self.set_word(control::EVENT_INJECTION, injected);
+    }
+
+    #[inline(always)]
+    fn deliver_virtually(&self, vector: u8) {
+        let request = INTERRUPT_MASKING | VIRTUAL_INTERRUPT_REQUEST;
+        self.set_word(
+            control::VIRTUAL_INTERRUPT,
+            request | u64::from(vector) << VECTOR_SHIFT,
+        );
+        let intercepts = u64::from(MISC_INTERCEPTS_1) & !INTERCEPT_VIRTUAL_INTERRUPT;
+        self.set_part(control::MISC_INTERCEPTS_1, 32, intercepts);
+    }
+
+    /// Ends what [`Self::deliver`] began, after an exit. Whether the guest did not take a virtual
+    /// interrupt before it.
+    #[inline(always)]
+    #[must_use]
+    pub fn end_delivery(&self) -> bool {
+        let intercepts = self.part(control::MISC_INTERCEPTS_1, 32);
+        if intercepts & INTERCEPT_VIRTUAL_INTERRUPT != 0 {
+            return false;
+        }
+        let waits = self.word(control::VIRTUAL_INTERRUPT) & VIRTUAL_INTERRUPT_WAITS != 0;
+        self.request_window(Window::NotWanted);
+        self.set_part(control::MISC_INTERCEPTS_1, 32, u64::from(MISC_INTERCEPTS_1));
+        waits
     }
 }
 
