@@ -28,11 +28,12 @@ test: iso probes ## run every test, on the host and in the emulators
 test-long: iso probes ## the tests that take many minutes
 	cargo test -p system-tests -- --test-threads=2 --ignored
 
-check: setup ## fmt, clippy with warnings denied, the house rules
+check: setup ## fmt, clippy and rustdoc with warnings denied, the house rules
 	cargo fmt --check
 	cargo clippy -q --workspace --all-targets -- -D warnings
 	cargo clippy -q -p microkernel --features bare --bins --target x86_64-unknown-linux-gnu -- -D warnings
 	@sh images/programs.sh clippy root $$($(IMAGES) programs) $(PROBES) $(GUESTS)
+	RUSTDOCFLAGS='-D warnings' cargo doc -q --no-deps --workspace
 	@$(IMAGES) tidy
 
 ifeq ($(ROOT),)

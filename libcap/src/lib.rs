@@ -1,8 +1,8 @@
 //! What every program above the kernel stands on.
 //!
 //! Owns the way from Rust to the kernel and back: system calls and typed capabilities
-//! ([`capability`]), what a program was given ([`env`]), the event loop ([`executor`]), shared
-//! memory ([`ring`], [`region`]), the log ([`log`]) and, with feature `runtime`, everything that
+//! ([`capability`]), what a program was given ([`mod@env`]), the event loop ([`executor`]), shared
+//! memory ([`ring`], [`region`]), the log ([`mod@log`]) and, with feature `runtime`, everything that
 //! makes an ELF file a program (entry point, heap, panic). Its neighbours are `sel4-sys`, which
 //! has the kernel's numbers, and `proto`, which has the messages; it is separate from both
 //! because those also serve the kernel and the host.

@@ -156,7 +156,7 @@ numbered! {
         Interruptibility = 72,
         /// Bitmap of the exception vectors that exit.
         ExceptionIntercepts = 73,
-        /// The pending [`Event`].
+        /// The pending [`Event`](crate::Event).
         PendingEvent = 74,
         /// DR0.
         Dr0 = 75,

@@ -2,7 +2,7 @@
 //!
 //! Positions make readers independent: a seat keeps the position up to which it has shown a
 //! console, the writer never waits for it, and a reader that fell behind finds out by comparing. Separate
-//! from [`crate::virtual_console`] because the arithmetic deserves its own tests.
+//! from [`crate::switchboard`], which owns one for each console, because the arithmetic deserves its own tests.
 
 use alloc::collections::VecDeque;
 
