@@ -275,6 +275,10 @@ fn a_refused_entry_keeps_its_event() {
 fn svm_state_that_ran_before_is_not_the_monitors_mistake() {
     const INVALID: u64 = 0xffff_ffff;
     let svm = World::new(Virtualisation::Svm);
+    // It did not get on from where it began.
+    for (entered, at) in svm.vcpu.entered.iter().zip([save::RIP, save::RAX]) {
+        entered.set(svm.vcpu.control.word(at));
+    }
     assert_eq!(
         monitors(svm_exit(&svm, INVALID, 0, 0)).reason,
         R::InvalidState
