@@ -7,6 +7,10 @@ use crate::kernel::{Kernel, Node};
 use crate::object::Timer;
 use crate::store::Ref;
 
+/// Timers that fire in one kernel entry. Those of a later one are due as well, so its interrupt
+/// comes as soon as user code could run; what comes between is other interrupts.
+const FIRED_AT_ONCE: usize = 64;
+
 impl Kernel {
     /// Arms `timer` on this CPU for `deadline`; an armed one gets the new deadline.
     pub fn arm_timer(&self, timer: Ref<Timer>, deadline: u64) {
@@ -54,11 +58,15 @@ impl Kernel {
         true
     }
 
-    /// Signals for every timer of this CPU whose deadline has come.
+    /// Signals for the timers of this CPU whose deadline has come, the earliest first.
     pub(crate) fn fire_timers(&self, node: &Node) {
-        while let Some(timer) = node.timer_head.get()
-            && timer.deadline.get() <= node.now.get()
-        {
+        for _ in 0..FIRED_AT_ONCE {
+            let Some(timer) = node.timer_head.get() else {
+                return;
+            };
+            if timer.deadline.get() > node.now.get() {
+                return;
+            }
             self.cancel_timer(timer);
             node.reprogram.set(true);
             if let Cap::Notification(n) = timer.slot.cap() {

@@ -4,4 +4,5 @@ mod fast_path;
 mod processors;
 mod rendezvous;
 mod slices;
+mod timers;
 mod world;
