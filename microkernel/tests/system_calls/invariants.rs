@@ -309,6 +309,36 @@ fn budget(context: Ref<SchedContext>) -> u64 {
     sum
 }
 
+/// CPU time that was booked so far, and the time that passed on the CPUs, in ticks.
+#[derive(Clone, Copy, Debug)]
+pub struct Accounts {
+    booked: u64,
+    passed: u64,
+}
+
+impl Accounts {
+    pub fn of(world: &World) -> Self {
+        let contexts = Live::find(world).contexts.into_iter();
+        let charged: u64 = contexts
+            .map(|at| Ref::<SchedContext>::from_address(at).consumed.get())
+            .sum();
+        let nodes = || world.kernel.nodes.iter().take(CPUS);
+        Self {
+            booked: charged + nodes().map(|node| node.consumed.get()).sum::<u64>(),
+            passed: nodes().map(|node| node.now.get()).sum(),
+        }
+    }
+
+    /// Nobody pays for time that did not pass, or twice for the same.
+    pub fn check_later(&self, later: &Self) {
+        let (booked, passed) = (
+            later.booked.saturating_sub(self.booked),
+            later.passed - self.passed,
+        );
+        assert!(booked <= passed, "{booked} ticks are booked of {passed}");
+    }
+}
+
 fn check_reply(reply: Ref<Reply>, live: &Live) {
     match reply.tcb.get() {
         Some(tcb) => {

@@ -12,7 +12,7 @@ mod world;
 use proptest::prelude::*;
 
 use events::{exchange_step, step};
-use invariants::{Budgets, check};
+use invariants::{Accounts, Budgets, check};
 use paths::snapshot;
 use world::{Path, World};
 
@@ -32,8 +32,10 @@ proptest! {
         check(&world);
         for step in &steps {
             let before = Budgets::of(&world);
+            let accounts = Accounts::of(&world);
             world.perform(step);
             check(&world);
+            accounts.check_later(&Accounts::of(&world));
             if !step.configures_time() {
                 before.check_unchanged(&Budgets::of(&world));
             }
