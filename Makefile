@@ -3,7 +3,7 @@
 
 IMAGES := cargo run -q -p images --
 # Root tasks that try or measure the kernel.
-PROBES := bench guest-bench guest-probe hostile libcap/self_test
+PROBES := bench guest-bench guest-probe hostile libcap/self_test libcap/deep_stack
 # Guests of our own, on the image.
 GUESTS := small-guest
 # Another root task in place of ours, for `make iso`: any image for seL4's configuration A.

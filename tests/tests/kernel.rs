@@ -53,6 +53,32 @@ fn what_programs_stand_on_works_on_the_kernel() {
     passed.unwrap_or_else(|error| panic!("{error}"));
 }
 
+/// The number that stands behind `before` in a line: hexadecimal, with or without `0x`.
+fn hexadecimal_after(line: &str, before: &str) -> u64 {
+    let (_, behind) = line.rsplit_once(before).unwrap_or_default();
+    let digits = behind.trim_start_matches("0x");
+    let end = digits.find(|c: char| !c.is_ascii_hexdigit());
+    u64::from_str_radix(&digits[..end.unwrap_or(digits.len())], 16)
+        .unwrap_or_else(|_| panic!("no number behind {before:?}: {line}"))
+}
+
+#[test]
+fn a_root_task_whose_stack_runs_over_faults_on_the_page_below_it() {
+    const PAGE: u64 = 4096;
+    let (begins, faults) = with_root_task("deep_stack")
+        .start()
+        .and_then(|mut machine| {
+            let begins = machine.wait_for(" bytes", PROBE_LIMIT)?;
+            Ok((begins, machine.wait_for(", stack ", PROBE_LIMIT)?))
+        })
+        .unwrap_or_else(|error| panic!("{error}"));
+    // The address is one of the stack's last page.
+    let top = hexadecimal_after(&begins, "DEEP stack at ").next_multiple_of(PAGE);
+    let guard = top - hexadecimal_after(&begins, " of ");
+    let touched = hexadecimal_after(&faults, "VirtualMemory { address: ");
+    assert!((guard..guard + PAGE).contains(&touched), "{begins}{faults}");
+}
+
 /// Seeds of the short test: a quarter of a minute on an idle machine.
 const SOME_SEEDS: u64 = 3;
 /// All that the program has.

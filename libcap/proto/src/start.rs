@@ -16,6 +16,8 @@ pub const START_BYTES_MAX: usize = 16 * 4096;
 /// Bytes of the length word.
 const LENGTH_BYTES: usize = 4;
 
+/// Where the image of every program begins, the root task's too: `libcap/server.ld` says it.
+pub const IMAGE_FIRST: u64 = 0x40_0000;
 /// Byte of the IPC buffer's page at which the page's own address stands (a u64). The FS base of a
 /// thread is the address of that page, so a thread finds its buffer with one load.
 pub const IPC_BUFFER_POINTER_OFFSET: u64 = 1024;

@@ -5,16 +5,20 @@ use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::slice;
 
-use proto::start::IPC_BUFFER_POINTER_OFFSET;
+use proto::start::{IMAGE_FIRST, IPC_BUFFER_POINTER_OFFSET};
 use sel4_sys::boot_info::{BOOT_INFO_FRAME_BYTES, extra_records};
-use sel4_sys::{BootInfo, ExtraRecord};
+use sel4_sys::{BootInfo, CPtr, ExtraRecord};
 
 use super::heap;
+use crate::capability::Frame;
 use crate::{kernel, log};
 
 /// Bytes of the root task's stack: its deepest path holds a few messages of 1 KiB and a page of
-/// manifest at a time.
+/// manifest at a time. Its lowest page is never mapped while `main` runs.
 pub const STACK_BYTES: usize = 128 << 10;
+
+/// Bytes of a page.
+const PAGE_BYTES: u64 = 4096;
 
 /// Memory in the program's image, for its stack and heap.
 #[repr(C, align(4096))]
@@ -90,11 +94,12 @@ macro_rules! root_task {
             }
 
             extern "C" fn begin(boot_info: u64) -> ! {
-                // SAFETY: this is the register that the kernel set, and the heap is used nowhere
-                // else.
+                // SAFETY: this is the register that the kernel set, this is the stack that
+                // `_start` chose, and the heap is used nowhere else.
                 unsafe {
                     $crate::runtime::begin_root_task(
                         boot_info,
+                        STACK.address(),
                         HEAP.address(),
                         $heap_bytes as u64,
                         $main,
@@ -108,9 +113,11 @@ macro_rules! root_task {
 /// Where [`root_task!`](crate::root_task!) goes on.
 ///
 /// # Safety
-/// `boot_info` is the address that the kernel passed; the heap's memory is nobody else's.
+/// `boot_info` is the address that the kernel passed; the stack begins at `stack_vaddr`, on a page of
+/// its own, and is hardly used yet; the heap's memory is nobody else's.
 pub unsafe fn begin_root_task(
     boot_info: u64,
+    stack_vaddr: u64,
     heap_vaddr: u64,
     heap_bytes: u64,
     main: fn(BootEnv) -> !,
@@ -122,6 +129,7 @@ pub unsafe fn begin_root_task(
     // SAFETY: the IPC buffer is at the start of a writable page of its own.
     unsafe { pointer.write(buffer_page) };
     kernel::set_thread_pointer(buffer_page);
+    guard_stack(info, stack_vaddr);
     // SAFETY: the caller's contract.
     unsafe { heap::add(heap_vaddr, heap_bytes) };
     let extra = (boot_info + BOOT_INFO_FRAME_BYTES) as *const u8;
@@ -140,6 +148,16 @@ pub unsafe fn begin_root_task(
         log::attach_debug_port();
     }
     main(env)
+}
+
+/// Unmaps the stack's lowest page, so that a stack that runs over is a fault and does not write to
+/// what lies below it. The stack is part of the image, whose frames the kernel lists in order.
+fn guard_stack(info: &BootInfo, stack_vaddr: u64) {
+    let page = (stack_vaddr - IMAGE_FIRST) / PAGE_BYTES;
+    let frame = Frame::from_cptr(CPtr(info.user_image_frames.start + page));
+    frame
+        .unmap()
+        .expect("the kernel lists every page of the image");
 }
 
 /// Whether the kernel has a debug port, from the fourth word of its machine record.

@@ -4,13 +4,13 @@
 //! every field is checked, because root must not fail on a bad one. Format: System V ABI, ELF-64.
 
 use alloc::vec::Vec;
+use proto::start::IMAGE_FIRST;
 use sel4_sys::object::USER_TOP;
 
 const PAGE: u64 = 4096;
 /// Most loadable segments; Tessera's linker script makes three.
 const SEGMENTS_MAX: usize = 16;
-/// Images lie between these addresses; above are the regions of [`crate::layout`].
-const IMAGE_FIRST: u64 = 0x40_0000;
+/// Images lie between [`IMAGE_FIRST`] and this; above are the regions of [`crate::layout`].
 const IMAGE_END: u64 = crate::layout::START_INFO;
 const FILE_HEADER_BYTES: usize = 64;
 const PROGRAM_HEADER_BYTES: usize = 56;
