@@ -114,8 +114,8 @@ pub struct Cpu {
     pub user_rsp: Cell<u64>,
     /// Address of the TCB that user mode runs, or ran until this kernel entry.
     pub current: Cell<usize>,
-    /// Top of the kernel stack.
-    pub stack_top: Cell<usize>,
+    /// Where an entry's handler begins on the kernel stack: below a return address, as it were.
+    pub handler_stack: Cell<usize>,
     /// This area's own address.
     pub this: Cell<*const Cpu>,
     /// Number of the CPU.
@@ -162,7 +162,7 @@ impl Cpu {
         Self {
             user_rsp: Cell::new(0),
             current: Cell::new(0),
-            stack_top: Cell::new(0),
+            handler_stack: Cell::new(0),
             this: Cell::new(core::ptr::null()),
             index: Cell::new(0),
             node: Cell::new(core::ptr::null()),
@@ -181,12 +181,12 @@ impl Cpu {
             task_state: TaskState::new(),
         }
     }
-    /// Makes this the area of CPU `index`, which runs this.
+    /// Makes this the area of CPU `index`, which runs this and whose entries begin at `stack_top`.
     pub fn claim(&self, index: usize, stack_top: usize) {
         self.this.set(self);
         self.index.set(index);
         self.node.set(&super::global::kernel().nodes[index]);
-        self.stack_top.set(stack_top);
+        self.handler_stack.set(stack_top - size_of::<usize>());
     }
 }
 

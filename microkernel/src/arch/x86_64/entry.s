@@ -13,9 +13,10 @@
 
 .text
 
-# `syscall`: RCX = return address, R11 = flags, RSP the user's. The three words that decide most
-# about a call, RDI (capability), RSI (message info) and RDX (number), already are the first
-# arguments of the handler, which does not return. It sets the TCB's RCX and R11 if it needs them.
+# `syscall`: RCX = return address, R11 = flags, RSP the user's. The two words that decide most about
+# a call, RDI (capability) and RSI (message info), already are the first arguments of the handler; the
+# TCB is the third. Handlers do not return, here and below: they are jumped to, with RSP as a call
+# would leave it. This one sets the TCB's RCX and R11 if it needs them.
 .balign 64
 .global syscall_entry
 syscall_entry:
@@ -41,15 +42,13 @@ syscall_entry:
     mov [rsp + {R13}], r13
     mov [rsp + {R14}], r14
     mov [rsp + {R15}], r15
-    mov rcx, rsp                    # fourth argument: the TCB
-    mov rsp, gs:[{CPU_STACK_TOP}]
     cmp rdx, {CALL_NUMBER}
-    je 1f
-    cmp rdx, {REPLY_RECV_NUMBER}
-    je 2f
-    call {SYSCALL}
-1:  call {CALL}
-2:  call {REPLY_RECV}
+    mov rdx, rsp
+    mov rsp, gs:[{CPU_HANDLER_STACK}]
+    je {CALL}
+    cmp qword ptr [rdx + {RDX}], {REPLY_RECV_NUMBER}
+    je {REPLY_RECV}
+    jmp {SYSCALL}
 
 # Back to user mode, in the thread whose TCB is in RAX. `sysret` loads RIP from RCX and RFLAGS
 # from R11. Given an address that is not canonical it would fault in the kernel, on the user's stack;
@@ -82,7 +81,7 @@ exit_to_user:
 
 # Any registers, any canonical address. The frame is built on the kernel stack.
 exit_by_iret:
-    mov rsp, gs:[{CPU_STACK_TOP}]
+    mov rsp, gs:[{CPU_HANDLER_STACK}]
     mov r11, [rax + {RFLAGS}]
     and r11d, {USER_FLAGS}
     or r11d, {FIXED_FLAGS}
@@ -163,9 +162,8 @@ trap_entry:
 trap_handle:
     push 2                          # gates leave the user's direction and alignment flags
     popfq
-    mov rsp, gs:[{CPU_STACK_TOP}]
-    call {TRAP}
-    jmp exit_to_user
+    mov rsp, gs:[{CPU_HANDLER_STACK}]
+    jmp {TRAP}
 
 # Interrupts are on in the kernel only while it idles, and what it was doing then is nothing that
 # must be kept. An exception is the kernel's own mistake.

@@ -88,7 +88,7 @@ impl Bases {
 /// they do already.
 #[inline(always)]
 pub fn switch_thread_state(cpu: &Cpu, to: Ref<Tcb>) {
-    switch_fpu(&cpu.fpu, to);
+    switch_fpu(cpu, to);
     switch_bases(&cpu.bases, to);
 }
 
@@ -105,7 +105,7 @@ pub fn can_hop(to: Ref<Tcb>) -> bool {
 pub fn hop(to: Ref<Tcb>, space: SpaceWord) {
     let cpu = this_cpu();
     switch_address_space(Some(space));
-    switch_fpu(&cpu.fpu, to);
+    switch_fpu(cpu, to);
     cpu.bases.thread.set(to.address());
     load_fs_base(to);
 }
@@ -138,7 +138,8 @@ fn is_withheld_from(tcb: Ref<Tcb>) -> bool {
 }
 
 #[inline(always)]
-fn switch_fpu(fpu: &FpuUse, to: Ref<Tcb>) {
+fn switch_fpu(cpu: &Cpu, to: Ref<Tcb>) {
+    let fpu = &cpu.fpu;
     let phase = fpu.phase.get();
     if phase == Phase::Live
         && let Some(owner) = fpu.owner.get()
@@ -156,13 +157,14 @@ fn switch_fpu(fpu: &FpuUse, to: Ref<Tcb>) {
     } else if phase == Phase::Withheld && is_withheld_from(to) {
         return;
     }
-    begin_use(fpu, to);
+    begin_use(cpu, to);
 }
 
 /// Gives the registers, which nobody uses, to `to`, or withholds them from it. An idle thread
 /// uses none anyway.
 #[inline(never)]
-fn begin_use(fpu: &FpuUse, to: Ref<Tcb>) {
+fn begin_use(cpu: &Cpu, to: Ref<Tcb>) {
+    let fpu = &cpu.fpu;
     if to.state.get() == ThreadState::Idle {
         return;
     }

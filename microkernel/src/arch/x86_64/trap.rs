@@ -60,7 +60,7 @@ global_asm!(
     include_str!("entry.s"),
     CPU_USER_RSP = const offset_of!(Cpu, user_rsp),
     CPU_CURRENT = const offset_of!(Cpu, current),
-    CPU_STACK_TOP = const offset_of!(Cpu, stack_top),
+    CPU_HANDLER_STACK = const offset_of!(Cpu, handler_stack),
     RESTART_IP = const offset_of!(Tcb, restart_ip),
     RIP = const register!(rip),
     RSP = const register!(rsp),
@@ -95,13 +95,13 @@ global_asm!(
 );
 
 unsafe extern "C" {
-    fn idle_loop(stack_top: usize) -> !;
+    fn idle_loop(stack: usize) -> !;
     fn exit_to_user();
 }
 
-/// A `syscall`: the words in RDI, RSI and RDX, and the address of the current TCB. Like the two below
-/// it does not return, so that it has no registers to save for a caller.
-extern "C" fn handle_syscall(address: u64, info: u64, number: u64, tcb: NonZeroUsize) -> ! {
+/// A `syscall`: the words in RDI and RSI, and the address of the current TCB.
+extern "C" fn handle_syscall(address: u64, info: u64, tcb: NonZeroUsize) -> ! {
+    let number = Ref::<Tcb>::from_address(tcb.get()).registers.rdx.get();
     if number == Syscall::SetTlsBase.number() {
         handle_fast(Syscall::SetTlsBase, address, info, tcb)
     }
@@ -110,12 +110,12 @@ extern "C" fn handle_syscall(address: u64, info: u64, number: u64, tcb: NonZeroU
 }
 
 /// Call; on its own, so that the compiler has registers for all of its short way.
-extern "C" fn handle_call(address: u64, info: u64, _number: u64, tcb: NonZeroUsize) -> ! {
+extern "C" fn handle_call(address: u64, info: u64, tcb: NonZeroUsize) -> ! {
     handle_fast(Syscall::Call, address, info, tcb)
 }
 
 /// ReplyRecv, likewise.
-extern "C" fn handle_reply_receive(address: u64, info: u64, _number: u64, tcb: NonZeroUsize) -> ! {
+extern "C" fn handle_reply_receive(address: u64, info: u64, tcb: NonZeroUsize) -> ! {
     handle_fast(Syscall::ReplyRecv, address, info, tcb)
 }
 
@@ -158,9 +158,8 @@ fn handle_slow_syscall() -> ! {
     exit(resume(cpu, kernel))
 }
 
-/// An exception in user mode, or an interrupt in user mode or while idle. Returns the address of
-/// the TCB to go on with.
-extern "C" fn handle_trap(number: u64, code: u64, tcb: usize) -> usize {
+/// An exception in user mode, or an interrupt in user mode or while idle.
+extern "C" fn handle_trap(number: u64, code: u64, tcb: usize) -> ! {
     let cpu = this_cpu();
     let address = if number == vector::PAGE_FAULT {
         // SAFETY: reading CR2 has no effect.
@@ -169,7 +168,7 @@ extern "C" fn handle_trap(number: u64, code: u64, tcb: usize) -> usize {
         0
     };
     if is_answered_without_lock(cpu, number) {
-        return go_on(cpu, Ref::from_address(tcb));
+        exit(go_on(cpu, Ref::from_address(tcb)));
     }
     lock::acquire(cpu);
     let kernel = kernel();
@@ -193,7 +192,7 @@ extern "C" fn handle_trap(number: u64, code: u64, tcb: usize) -> usize {
         vector::FIRST_TRAP.. => handle_software_trap(kernel, number),
         _ => {}
     }
-    resume(cpu, kernel)
+    exit(resume(cpu, kernel))
 }
 
 /// Whether this entry is over without the lock: a question of another CPU that needs no choice of
@@ -267,7 +266,7 @@ fn go_elsewhere(cpu: &Cpu, mut tcb: Ref<Tcb>) -> usize {
     if tcb.state.get() == ThreadState::Idle {
         cpu.current.set(tcb.address());
         // SAFETY: nothing on this stack is needed any more; interrupts start again at its top.
-        unsafe { idle_loop(cpu.stack_top.get()) }
+        unsafe { idle_loop(cpu.handler_stack.get()) }
     }
     tcb.address()
 }
