@@ -4,10 +4,11 @@
 //! notification (docs/abi.md, "System calls"). It is separate from [`crate::capability`] because
 //! it is no invocation: no capability is named.
 
+use sel4_sys::message::REGISTER_WORDS;
 use sel4_sys::vcpu::{EnterRefusal, enter, enter_flags, enter_result, exit, exit_mode};
 use sel4_sys::{CPtr, Event, ExitReason, MessageInfo, Syscall, UnknownNumber};
 
-use crate::kernel::{self, Request};
+use crate::kernel::{self, Delivery, Request};
 
 /// Number of general registers in a record.
 pub const GENERAL_REGISTERS: usize = 16;
@@ -17,32 +18,35 @@ pub type GeneralRegisters = [u64; GENERAL_REGISTERS];
 
 /// What to change before the guest goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Entry {
+pub struct Entry<'r> {
     flags: u64,
     event: Event,
     rip: u64,
     rflags: u64,
-    registers: GeneralRegisters,
+    registers: Option<&'r GeneralRegisters>,
 }
 
-impl Entry {
+impl<'r> Entry<'r> {
     /// Go on as it is.
     #[must_use]
+    #[inline]
     pub fn resume() -> Self {
         Self::default()
     }
 
     /// Set RIP and the general registers.
     #[must_use]
-    pub fn with_registers(mut self, rip: u64, registers: &GeneralRegisters) -> Self {
+    #[inline]
+    pub fn with_registers(mut self, rip: u64, registers: &'r GeneralRegisters) -> Self {
         self.flags |= enter_flags::SET_REGISTERS;
         self.rip = rip;
-        self.registers = *registers;
+        self.registers = Some(registers);
         self
     }
 
     /// Set RFLAGS; counts only together with [`Entry::with_registers`].
     #[must_use]
+    #[inline]
     pub fn with_rflags(mut self, rflags: u64) -> Self {
         self.flags |= enter_flags::SET_RFLAGS;
         self.rflags = rflags;
@@ -51,6 +55,7 @@ impl Entry {
 
     /// Inject an event.
     #[must_use]
+    #[inline]
     pub fn with_event(mut self, event: Event) -> Self {
         self.flags |= enter_flags::INJECT;
         self.event = event;
@@ -59,6 +64,7 @@ impl Entry {
 
     /// Exit as soon as the guest can take an interrupt.
     #[must_use]
+    #[inline]
     pub fn until_interrupt_window(mut self) -> Self {
         self.flags |= enter_flags::INTERRUPT_WINDOW;
         self
@@ -66,31 +72,24 @@ impl Entry {
 
     /// End the interrupt shadow: the instruction that made it was emulated.
     #[must_use]
+    #[inline]
     pub fn after_emulation(mut self) -> Self {
         self.flags |= enter_flags::CLEAR_SHADOW;
         self
     }
 
-    /// Words of the message: as few as say it.
-    fn words(&self) -> impl Iterator<Item = u64> + '_ {
-        let length = if self.flags & enter_flags::SET_REGISTERS == 0 {
-            enter::RIP
-        } else {
-            ENTRY_WORDS
-        };
-        (0..length).map(|index| match index {
-            enter::FLAGS => self.flags,
-            enter::EVENT => self.event.word(),
-            enter::RIP => self.rip,
-            enter::RFLAGS => self.rflags,
-            enter::REGISTERS.. => self.registers[index - enter::REGISTERS],
-            _ => 0,
-        })
+    /// Places the message; returns the words that are in registers.
+    #[inline]
+    fn place(&self) -> [u64; REGISTER_WORDS] {
+        if let Some(registers) = self.registers {
+            kernel::set_buffer_word(enter::RFLAGS, self.rflags);
+            kernel::set_buffer_words(enter::REGISTERS, registers);
+        }
+        [self.flags, self.event.word(), self.rip, 0]
     }
 }
 
-/// Words of an entry that sets registers.
-const ENTRY_WORDS: usize = enter::REGISTERS + GENERAL_REGISTERS;
+const _: () = assert!(enter::FLAGS == 0 && enter::EVENT == 1 && enter::RIP == 2);
 
 /// What an entry came back with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,25 +117,36 @@ pub enum Refusal {
     NoVirtualisation,
 }
 
-/// Why and in which state a guest exited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ExitRecord {
-    words: [u64; exit::LENGTH],
-}
+/// Words of a record before the general registers, which are its last part.
+const HEAD_WORDS: usize = exit::REGISTERS;
 
-impl Default for ExitRecord {
-    fn default() -> Self {
-        Self {
-            words: [0; exit::LENGTH],
-        }
-    }
+const _: () = assert!(exit::REGISTERS + GENERAL_REGISTERS == exit::LENGTH);
+
+/// Why and in which state a guest exited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExitRecord {
+    words: [u64; HEAD_WORDS],
+    registers: GeneralRegisters,
 }
 
 impl ExitRecord {
     /// A record with these words, as the kernel delivers them.
     #[must_use]
-    pub const fn from_words(words: [u64; exit::LENGTH]) -> Self {
-        Self { words }
+    pub fn from_words(words: [u64; exit::LENGTH]) -> Self {
+        Self {
+            words: core::array::from_fn(|index| words[index]),
+            registers: core::array::from_fn(|index| words[exit::REGISTERS + index]),
+        }
+    }
+
+    /// Takes over what the kernel delivered: the first words in registers, the rest in the buffer.
+    #[inline]
+    fn fill(&mut self, registers: [u64; REGISTER_WORDS]) {
+        const BUFFER_WORDS: usize = HEAD_WORDS - REGISTER_WORDS;
+        let (first, rest) = self.words.split_at_mut(REGISTER_WORDS);
+        first.copy_from_slice(&registers);
+        rest.copy_from_slice(&kernel::buffer_words::<BUFFER_WORDS>(REGISTER_WORDS));
+        self.registers = kernel::buffer_words(exit::REGISTERS);
     }
 
     /// The reason.
@@ -245,8 +255,8 @@ impl ExitRecord {
 
     /// The general registers.
     #[must_use]
-    pub fn registers(&self) -> GeneralRegisters {
-        core::array::from_fn(|index| self.words[exit::REGISTERS + index])
+    pub const fn registers(&self) -> &GeneralRegisters {
+        &self.registers
     }
 }
 
@@ -255,8 +265,9 @@ impl ExitRecord {
 ///
 /// # Panics
 /// If the kernel answers something that the ABI does not know.
+#[inline]
 pub fn enter(entry: &Entry, record: &mut ExitRecord) -> Outcome {
-    let (registers, _) = kernel::place(entry.words());
+    let registers = entry.place();
     let delivery = kernel::system_call(Request {
         syscall: Syscall::VMEnter,
         target: CPtr::NULL,
@@ -268,18 +279,27 @@ pub fn enter(entry: &Entry, record: &mut ExitRecord) -> Outcome {
     match delivery.info.label() {
         enter_result::NOTIFICATION => Outcome::Notification(delivery.badge),
         enter_result::EXIT => {
-            record.words = core::array::from_fn(|index| delivery.word(index));
+            record.fill(delivery.registers);
             Outcome::Exit
         }
-        enter_result::REFUSED => Outcome::Refused(match EnterRefusal::try_from(delivery.word(0)) {
-            Ok(EnterRefusal::NoGuestRoot) => Refusal::NoGuestRoot,
-            Ok(EnterRefusal::InvalidState) => Refusal::InvalidState {
-                field: delivery.word(1),
-            },
-            Ok(EnterRefusal::NoVirtualisation) => Refusal::NoVirtualisation,
-            Err(UnknownNumber(number)) => panic!("VMEnter was refused for reason {number}"),
-        }),
-        label => panic!("VMEnter answered label {label}"),
+        label => Outcome::Refused(refusal(label, &delivery)),
+    }
+}
+
+/// Why the kernel did not enter.
+#[cold]
+fn refusal(label: u64, delivery: &Delivery) -> Refusal {
+    assert!(
+        label == enter_result::REFUSED,
+        "VMEnter answered label {label}"
+    );
+    match EnterRefusal::try_from(delivery.word(0)) {
+        Ok(EnterRefusal::NoGuestRoot) => Refusal::NoGuestRoot,
+        Ok(EnterRefusal::InvalidState) => Refusal::InvalidState {
+            field: delivery.word(1),
+        },
+        Ok(EnterRefusal::NoVirtualisation) => Refusal::NoVirtualisation,
+        Err(UnknownNumber(number)) => panic!("VMEnter was refused for reason {number}"),
     }
 }
 

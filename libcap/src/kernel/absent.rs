@@ -23,6 +23,14 @@ pub(crate) fn set_buffer_word(_: usize, _: u64) {
     panic!("{NO_KERNEL}")
 }
 
+pub(crate) fn buffer_words<const N: usize>(_: usize) -> [u64; N] {
+    panic!("{NO_KERNEL}")
+}
+
+pub(crate) fn set_buffer_words<const N: usize>(_: usize, _: &[u64; N]) {
+    panic!("{NO_KERNEL}")
+}
+
 pub(crate) fn set_extra_cap(_: usize, _: CPtr) {
     panic!("{NO_KERNEL}")
 }

@@ -27,7 +27,9 @@ use x86_64 as door;
 pub(crate) use door::set_thread_pointer;
 #[cfg(feature = "runtime")]
 pub(crate) use door::{buffer_page_bytes, stop};
-pub(crate) use door::{buffer_word, set_buffer_word, set_extra_cap, system_call};
+pub(crate) use door::{
+    buffer_word, buffer_words, set_buffer_word, set_buffer_words, set_extra_cap, system_call,
+};
 pub use door::{debug_put_char, time_stamp, yield_now};
 
 /// The registers of a system call on the way in.

@@ -89,6 +89,17 @@ pub(crate) fn set_buffer_word(index: usize, word: u64) {
     });
 }
 
+pub(crate) fn buffer_words<const N: usize>(index: usize) -> [u64; N] {
+    core::array::from_fn(|offset| buffer_word(index + offset))
+}
+
+pub(crate) fn set_buffer_words<const N: usize>(index: usize, words: &[u64; N]) {
+    words
+        .iter()
+        .zip(index..)
+        .for_each(|(word, index)| set_buffer_word(index, *word));
+}
+
 pub(crate) fn set_extra_cap(index: usize, cap: CPtr) {
     RECORDER.with_borrow_mut(|recorder| recorder.caps[index] = cap.0);
 }

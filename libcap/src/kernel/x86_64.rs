@@ -89,6 +89,7 @@ pub(crate) fn stop() -> ! {
 }
 
 /// The calling thread's IPC buffer. Never made into a reference: the kernel writes to it.
+#[inline]
 fn buffer() -> *mut IpcBuffer {
     let address: *mut IpcBuffer;
     // SAFETY: root set the FS base to the page of the IPC buffer before the thread started, with
@@ -105,6 +106,7 @@ fn buffer() -> *mut IpcBuffer {
 }
 
 /// Message register `index` in the IPC buffer.
+#[inline]
 pub(crate) fn buffer_word(index: usize) -> u64 {
     assert!(index < MESSAGE_WORDS);
     // SAFETY: in bounds; the buffer is mapped as long as the thread lives, and only this thread
@@ -113,6 +115,7 @@ pub(crate) fn buffer_word(index: usize) -> u64 {
 }
 
 /// Sets message register `index` in the IPC buffer.
+#[inline]
 pub(crate) fn set_buffer_word(index: usize, word: u64) {
     assert!(index < MESSAGE_WORDS);
     // SAFETY: as in `buffer_word`.
@@ -121,6 +124,28 @@ pub(crate) fn set_buffer_word(index: usize, word: u64) {
             (&raw mut (*buffer()).message).cast::<u64>().add(index),
             word,
         )
+    }
+}
+
+/// The `N` message words from `index` on, in one copy.
+#[inline]
+pub(crate) fn buffer_words<const N: usize>(index: usize) -> [u64; N] {
+    assert!(index + N <= MESSAGE_WORDS);
+    // SAFETY: as in `buffer_word`, for all of the range.
+    unsafe {
+        let message = (&raw const (*buffer()).message).cast::<u64>();
+        ptr::read(message.add(index).cast())
+    }
+}
+
+/// Sets the `N` message words from `index` on, in one copy.
+#[inline]
+pub(crate) fn set_buffer_words<const N: usize>(index: usize, words: &[u64; N]) {
+    assert!(index + N <= MESSAGE_WORDS);
+    // SAFETY: as in `buffer_word`, for all of the range.
+    unsafe {
+        let message = (&raw mut (*buffer()).message).cast::<u64>();
+        ptr::write(message.add(index).cast(), *words);
     }
 }
 

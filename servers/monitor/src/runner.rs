@@ -176,7 +176,7 @@ impl<'v, 'm, V: Vcpu, L: MachineLock, H: Host> Runner<'v, 'm, V, L, H> {
             Outcome::Exit => {
                 self.knowledge = Knowledge::Record;
                 self.registers = Registers {
-                    general: self.record.registers(),
+                    general: *self.record.registers(),
                     rip: self.record.rip(),
                     rflags: self.record.rflags(),
                 };

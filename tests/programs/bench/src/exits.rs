@@ -9,7 +9,7 @@ use libcap::capability::{
     AsidPool, Frame, GuestPageDirectory, GuestPageTable, GuestPdpt, GuestRoot, Vcpu,
 };
 use libcap::kernel;
-use libcap::vcpu::{self, Entry, ExitRecord, Outcome};
+use libcap::vcpu::{self, Entry, ExitRecord, GENERAL_REGISTERS, Outcome};
 use sel4_sys::{CapRights, Event, ExitReason, InitialSlot, ObjectType, VcpuField, VmAttributes};
 
 use crate::figure::{Figure, Samples};
@@ -24,6 +24,8 @@ const HANDLER: u64 = 0x500;
 const CODE: u64 = 0x600;
 /// IRET.
 const IRET: u64 = 0xcf;
+/// Index of RSP among the general registers.
+const RSP: usize = 4;
 const RFLAGS_IF: u64 = 1 << 9;
 const RFLAGS_ONE: u64 = 1 << 1;
 
@@ -148,31 +150,33 @@ fn guest_space(workshop: &mut Workshop) -> GuestRoot {
 fn measure_trial(trial: &Trial) -> Figure {
     MEMORY.write(CODE as usize, trial.code);
     let mut record = ExitRecord::default();
-    let mut entry = Entry::resume()
-        .with_registers(
-            CODE,
-            &[0, 0, 0, 0, HANDLER, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        )
-        .with_rflags(RFLAGS_IF | RFLAGS_ONE);
+    let mut rip = CODE;
+    let mut registers = [0; GENERAL_REGISTERS];
+    registers[RSP] = HANDLER;
+    let mut event = None;
     for round in Samples::rounds() {
         let before = kernel::time_stamp();
+        let mut entry = Entry::resume()
+            .with_registers(rip, &registers)
+            .with_rflags(RFLAGS_IF | RFLAGS_ONE);
+        if let Some(event) = event {
+            entry = entry.after_emulation().with_event(event);
+        }
         let outcome = vcpu::enter(&entry, &mut record);
         assert_eq!(outcome, Outcome::Exit, "{}", trial.figure);
         assert_eq!(record.reason(), Ok(trial.reason), "{}", trial.figure);
-        let mut registers = record.registers();
-        entry = match trial.answer {
-            Answer::Skip { bytes } => {
-                Entry::resume().with_registers(record.rip() + bytes, &registers)
-            }
+        registers = *record.registers();
+        match trial.answer {
+            Answer::Skip { bytes } => rip = record.rip() + bytes,
             Answer::SkipWithRegisters { bytes } => {
-                registers[..4].fill(round as u64);
-                Entry::resume().with_registers(record.rip() + bytes, &registers)
+                registers[..RSP].fill(round as u64);
+                rip = record.rip() + bytes;
             }
-            Answer::Interrupt { bytes } => Entry::resume()
-                .with_registers(record.rip() + bytes, &registers)
-                .after_emulation()
-                .with_event(Event::interrupt(VECTOR)),
-        };
+            Answer::Interrupt { bytes } => {
+                rip = record.rip() + bytes;
+                event = Some(Event::interrupt(VECTOR));
+            }
+        }
         ROUNDS.set(round, kernel::time_stamp() - before);
     }
     ROUNDS.figure()

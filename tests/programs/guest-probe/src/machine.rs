@@ -250,7 +250,7 @@ impl Machine {
         let entered = vcpu::enter(&entry, &mut self.record);
         if entered == Entered::Exit {
             self.rip = self.record.rip();
-            self.registers = self.record.registers();
+            self.registers = *self.record.registers();
         }
         entered
     }
@@ -260,7 +260,7 @@ impl Machine {
         let entered = vcpu::enter(&Entry::resume(), &mut self.record);
         if entered == Entered::Exit {
             self.rip = self.record.rip();
-            self.registers = self.record.registers();
+            self.registers = *self.record.registers();
         }
         entered
     }

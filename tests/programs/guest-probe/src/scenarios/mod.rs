@@ -17,7 +17,7 @@ use crate::failure::Outcome;
 pub type Scenario = (&'static str, fn(&mut Bench) -> Outcome);
 
 /// All scenarios.
-pub const ALL: [Scenario; 27] = [
+pub const ALL: [Scenario; 29] = [
     ("reset state", real_mode::reset),
     ("port I/O", real_mode::port_io),
     ("CPUID, MSRs and HLT", real_mode::cpuid_and_msrs),
@@ -50,6 +50,14 @@ pub const ALL: [Scenario; 27] = [
     ("state that the CPU refuses", fields::invalid_state),
     ("ports without exits", ports::pass_through),
     ("a timer ends VMEnter", time::timer),
+    (
+        "a guest that only exits uses up its budget",
+        time::budget_of_exits,
+    ),
+    (
+        "VMEnter by a thread whose calls are faults",
+        processors::foreign_thread,
+    ),
     ("two VCPUs on one CPU", processors::two_spaces),
     ("VCPUs on several CPUs", processors::several),
     ("cost of an exit", time::cost),

@@ -1,10 +1,10 @@
-//! Several VCPUs: on one CPU, on several, and from one to another.
+//! Threads beside the own one, and several VCPUs: on one CPU, on several, and from one to another.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use libcap::vcpu::{self, Entry, ExitRecord, Outcome as Entered};
+use libcap::vcpu::{self, Entry, ExitRecord, GeneralRegisters, Outcome as Entered};
 use libcap::{kernel, log};
-use sel4_sys::{ExitReason, VcpuField as F};
+use sel4_sys::{ExitReason, Syscall, TcbFlags, VcpuField as F};
 
 use crate::bench::Bench;
 use crate::code;
@@ -69,23 +69,28 @@ static MARKS: AtomicU64 = AtomicU64::new(0);
 /// Runs its guest again and again; skips every instruction that exits, which are two bytes long.
 extern "C" fn run_guest() -> ! {
     let mut record = ExitRecord::default();
-    let mut entry = Entry::resume();
+    // Where the guest goes on, with which registers, if not where it was.
+    let mut skipped: Option<(u64, GeneralRegisters)> = None;
     loop {
         PARKED.store(STOP.load(Ordering::SeqCst), Ordering::SeqCst);
         if PARKED.load(Ordering::SeqCst) {
             // The VCPU may come back in another state.
-            entry = Entry::resume();
+            skipped = None;
             kernel::yield_now();
             continue;
         }
+        let entry = match &skipped {
+            Some((rip, registers)) => Entry::resume().with_registers(*rip, registers),
+            None => Entry::resume(),
+        };
         let entered = vcpu::enter(&entry, &mut record);
-        entry = Entry::resume();
+        skipped = None;
         if entered == Entered::Exit {
             EXITS.fetch_add(1, Ordering::SeqCst);
             if record.reason() == Ok(ExitReason::Io) {
                 MARKS.fetch_add(1, Ordering::SeqCst);
             }
-            entry = Entry::resume().with_registers(record.rip() + 2, &record.registers());
+            skipped = Some((record.rip() + 2, *record.registers()));
         }
     }
 }
@@ -96,6 +101,34 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) -> Outcome {
         ensure!(kernel::time_stamp() < end, "{what}: not in time");
     }
     Ok(())
+}
+
+/// A thread whose every system call is a fault does not enter its guest, until its calls are its own.
+pub fn foreign_thread(bench: &mut Bench) -> Outcome {
+    let thread = bench.thread(0, run_guest)?;
+    thread.set_flags(TcbFlags::default(), TcbFlags::FOREIGN_SYSCALLS)?;
+    let mut machine = Machine::without_thread(bench)?;
+    machine.start_long(code::count_cpuids())?;
+    machine.vcpu.write_fields(&[(F::Rdi, COUNTER)])?;
+    machine.give_to(thread)?;
+    let exits = EXITS.load(Ordering::SeqCst);
+    thread.resume()?;
+    wait_until("the thread asks for its guest", || {
+        kernel::yield_now();
+        thread
+            .read_registers()
+            .is_ok_and(|registers| registers.rdx == Syscall::VMEnter.number())
+    })?;
+    kernel::yield_now();
+    ensure_equal!(EXITS.load(Ordering::SeqCst), exits, "exits of no guest");
+    // The fault had no handler: the thread is suspended before its call.
+    thread.set_flags(TcbFlags::FOREIGN_SYSCALLS, TcbFlags::default())?;
+    thread.resume()?;
+    wait_until("an exit of the guest", || {
+        kernel::yield_now();
+        EXITS.load(Ordering::SeqCst) > exits
+    })?;
+    Ok(thread.suspend()?)
 }
 
 /// A VCPU on another CPU: it counts, is read and written while it runs, comes here and goes back.

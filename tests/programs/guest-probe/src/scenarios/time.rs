@@ -20,6 +20,9 @@ const ROUNDS: u64 = 10;
 /// Exits that are measured.
 const EXITS: u64 = 2_000;
 
+/// Exits that take longer than a thread's budget.
+const SLICE_EXITS: u64 = 200_000;
+
 static OTHERS: AtomicU64 = AtomicU64::new(0);
 
 extern "C" fn count() -> ! {
@@ -62,6 +65,25 @@ pub fn timer(bench: &mut Bench) -> Outcome {
     rival.suspend()?;
     bench.own_thread().unbind_notification()?;
     Ok(())
+}
+
+/// A thread that does nothing but enter a guest and have it exit: no entry books its time, and yet
+/// another thread gets its turns.
+pub fn budget_of_exits(bench: &mut Bench) -> Outcome {
+    let mut machine = Machine::new(bench)?;
+    let rival = bench.thread(0, count)?;
+    machine.start_long(code::count_cpuids())?;
+    machine.set(RDI, COUNTER);
+    rival.resume()?;
+    let others = OTHERS.load(Ordering::Relaxed);
+    let mut exits = 0;
+    while OTHERS.load(Ordering::Relaxed) == others {
+        machine.expect(ExitReason::Cpuid)?;
+        machine.skip(2)?;
+        exits += 1;
+        ensure!(exits < SLICE_EXITS, "{exits} exits, and no turn for others");
+    }
+    Ok(rival.suspend()?)
 }
 
 /// Ticks of the time-stamp counter for CPUID, its exit, and the answer.
