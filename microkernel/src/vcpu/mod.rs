@@ -220,6 +220,7 @@ pub fn initialise(vcpu: Ref<Vcpu>) {
 
 /// VMEnter by `tcb`, which has a VCPU: takes the message and lets the guest run when the thread
 /// does, or answers at once.
+#[inline(always)]
 pub fn enter(kernel: &Kernel, tcb: Ref<Tcb>) {
     let Some(vcpu) = tcb.vcpu.get() else { return };
     let entered = if arch::can_run_guests() {
@@ -278,7 +279,8 @@ fn enter_with(
     if let Some(badge) = bound.and_then(|notification| notification.take()) {
         leave_for_notification(tcb, badge);
     } else {
-        kernel.set_thread_state(tcb, ThreadState::RunningVm);
+        // As runnable as before: nothing to choose.
+        tcb.state.set(ThreadState::RunningVm);
     }
     Ok(())
 }

@@ -11,9 +11,10 @@ use core::num::NonZeroUsize;
 use sel4_sys::Syscall;
 
 use crate::kernel::Kernel;
-use crate::object::{Registers, Tcb, ThreadState};
+use crate::object::{Registers, Tcb, TcbFlags, ThreadState};
 use crate::store::Ref;
 use crate::time::Entry;
+use crate::vcpu;
 
 use super::cpu::{Cpu, this_cpu};
 use super::global::kernel;
@@ -105,7 +106,28 @@ extern "C" fn handle_syscall(address: u64, info: u64, tcb: NonZeroUsize) -> ! {
     if number == Syscall::SetTlsBase.number() {
         handle_fast(Syscall::SetTlsBase, address, info, tcb)
     }
+    if number == Syscall::VMEnter.number() {
+        handle_enter(tcb)
+    }
     lock::acquire(this_cpu());
+    handle_slow_syscall()
+}
+
+/// VMEnter. Its thread goes on, in its guest or at once, so there is no other to choose and no time
+/// to book: the timer's interrupt does that when the thread's budget is used up. What a choice would
+/// look at (a signal, the guest's space, its ports) is looked at by [`vcpu::enter`] and [`guest::run`].
+#[inline(never)]
+fn handle_enter(tcb: NonZeroUsize) -> ! {
+    let cpu = this_cpu();
+    if lock::acquire(cpu) == Acquired::AtOnce {
+        let tcb = Ref::<Tcb>::from_address(tcb.get());
+        let is_foreign = tcb.flags.get().0 & TcbFlags::FOREIGN_SYSCALLS != 0;
+        if tcb.vcpu.get().is_some() && !is_foreign {
+            vcpu::enter(kernel(), tcb);
+            lock::release();
+            exit(go_on(cpu, tcb));
+        }
+    }
     handle_slow_syscall()
 }
 
