@@ -128,6 +128,8 @@ pub enum Unsupported {
     LogRecord,
     /// The stream needs a feature that is unknown; the number is its bit.
     StreamFeature(u8),
+    /// A raw stream, whose blocks are encrypted as they were stored.
+    RawStream,
 }
 
 /// What a device said about a failed request.

@@ -344,18 +344,14 @@ impl Objset {
         if !to.is_multiple_of(size) && end >= start {
             self.zero_part(&dnode, end, 0..to % size).await?;
         }
-        let stored = self.data_blocks(&dnode, start).await?;
+        let stored = self.blocks_between(number, start, end).await?;
         self.change(number, |object| {
-            let stored = stored.iter().map(|(block, _)| *block);
             let known: Vec<u64> = object
                 .blocks
                 .range(start..end.max(start))
                 .map(|(block, _)| *block)
                 .collect();
-            for block in stored
-                .filter(|block| (start..end).contains(block))
-                .chain(known)
-            {
+            for block in stored.into_iter().chain(known) {
                 object.blocks.insert(block, None);
             }
         })

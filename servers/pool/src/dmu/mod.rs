@@ -3,9 +3,11 @@
 //! An object set is read through its block pointer. Objects are looked up by number and read by byte range or by block;
 //! holes read as zeros. What an object means is the business of the layers above.
 
+pub mod differences;
 mod dirty;
 mod ledger;
 mod objset_phys;
+mod reclaim;
 mod settings;
 mod sync;
 mod traverse;
@@ -20,6 +22,7 @@ use core::cell::{Cell, RefCell};
 pub use dirty::{DirtyObject, Fate, NewObject};
 pub use ledger::{BlockSums, Ledger, Rewrite, StoragePolicy, SyncPolicy};
 pub use objset_phys::{ObjsetPhys, ObjsetType, ZilHeader};
+pub use reclaim::{MAX_OBJECT, ObjectShape, OldSpill};
 pub use settings::{Budget, Settings, SyncMode};
 
 use crate::arc::Buffer;
@@ -272,12 +275,19 @@ impl Objset {
         Ok(DnodePhys::decode(&data[at..])?.map(Rc::new))
     }
 
-    /// The next allocated object number above `after`; `None` at the end.
+    /// The next allocated object number above `after` as of the last transaction group; `None` at the end.
     pub async fn next_object(&self, after: u64) -> Result<Option<u64>, Error> {
         let metadnode = self.metadnode();
-        let mut number = after + 1;
-        while number / OBJECTS_PER_BLOCK <= metadnode.phys.max_block {
-            let block = number / OBJECTS_PER_BLOCK;
+        let mut number = after.saturating_add(1);
+        // Numbers may be far apart, so that holes are passed over as a whole.
+        while let Some(offset) = number
+            .checked_mul(DNODE_SIZE as u64)
+            .filter(|_| number / OBJECTS_PER_BLOCK <= metadnode.phys.max_block)
+        {
+            let Some(found) = self.next_data(&metadnode, offset).await? else {
+                return Ok(None);
+            };
+            let block = found / DNODE_BLOCK_SIZE as u64;
             if let Some(data) = self.block(&metadnode, block).await? {
                 let mut at = 0;
                 while at < data.len() {
@@ -417,7 +427,8 @@ impl Objset {
             .map(Some)
     }
 
-    fn metadnode(&self) -> Dnode {
+    /// The object whose data are the dnodes.
+    pub(crate) fn metadnode(&self) -> Dnode {
         Dnode {
             number: 0,
             phys: self.phys.borrow().metadnode.clone(),

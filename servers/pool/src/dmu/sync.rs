@@ -331,7 +331,10 @@ impl Pass<'_> {
         let metadnode = self.objset.metadnode();
         let mut blocks: BTreeMap<u64, Option<Buffer>> = BTreeMap::new();
         let mut accounting = Vec::new();
-        for (number, phys) in dnodes {
+        let mut ordered: Vec<_> = dnodes.into_iter().collect();
+        // A large dnode may take the slots of freed ones, so those are cleared first.
+        ordered.sort_by_key(|(_, phys)| phys.is_some());
+        for (number, phys) in ordered {
             if let Some(index) = super::accounting_index(number) {
                 accounting.push((index, phys));
                 continue;
@@ -421,14 +424,11 @@ fn allocated_dnodes(block: &[u8]) -> u64 {
 
 fn put_dnode(block: &mut [u8], slot: usize, phys: Option<&DnodePhys>) {
     let at = slot * DNODE_SIZE;
-    match phys {
-        Some(phys) => {
-            let bytes = phys.encode();
-            block[at..at + bytes.len()].copy_from_slice(&bytes);
-        }
-        None => {
-            let size = dnode_size(&block[at..]);
-            block[at..at + size].fill(0);
-        }
+    // What was there may have had more slots.
+    let end = (at + dnode_size(&block[at..])).min(block.len());
+    block[at..end].fill(0);
+    if let Some(phys) = phys {
+        let bytes = phys.encode();
+        block[at..at + bytes.len()].copy_from_slice(&bytes);
     }
 }

@@ -51,7 +51,8 @@ impl SpaceChange {
         }
     }
 
-    fn and(self, other: SpaceChange) -> Self {
+    /// Both changes.
+    pub fn and(self, other: SpaceChange) -> Self {
         SpaceChange {
             used: self.used + other.used,
             compressed: self.compressed + other.compressed,

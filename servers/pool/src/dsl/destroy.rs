@@ -71,6 +71,12 @@ impl Spa {
         if !snapshots.is_empty() || !self.child_dirs(&entry.dir).await?.is_empty() {
             return Err(Error::NotEmpty);
         }
+        if self.receive_clone(&entry.dir).await?.is_some() {
+            let part = format!("{name}/{}", super::receive::RECEIVE_CLONE);
+            let part = self.find_dataset(&part).await?;
+            self.destroy_head(&part).await?;
+        }
+        let entry = self.find_dataset(name).await?;
         self.destroy_head(&entry).await?;
         self.sync(now).await
     }

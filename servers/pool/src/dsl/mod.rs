@@ -6,7 +6,7 @@
 mod account;
 mod bookmark;
 mod clone;
-mod create;
+pub(crate) mod create;
 mod crypt;
 mod dataset;
 mod deadlist;
@@ -22,6 +22,7 @@ mod prop_set;
 pub mod prop_table;
 mod prop_value;
 mod properties;
+mod receive;
 mod space;
 
 pub use bookmark::Bookmark;
@@ -33,3 +34,4 @@ pub use open::{NewVolume, OpenDataset, VolumeReservation};
 pub use prop::{Source, StoredProperties};
 pub use prop_value::{NewValue, PropertyError, parse, parse_size};
 pub use properties::PropertyValue;
+pub use receive::{BlockForms, ReceiveBase, ReceiveState, ReceivedSnapshot, Receiving};

@@ -15,8 +15,9 @@ use crate::zap::{Zap, entries_or_none};
 
 /// Nesting of directories at most; OpenZFS allows 50.
 const MAX_NESTING: usize = 64;
-/// First character of directories that the pool keeps for itself.
+/// First character of directories that the pool keeps for itself, and of those that are being received.
 const INTERNAL: char = '$';
+const HIDDEN: [char; 2] = [INTERNAL, '%'];
 
 /// What a data set is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +102,7 @@ impl Spa {
         let mut names: Vec<(String, u64)> = Vec::new();
         for entry in entries_or_none(self.mos(), dir.phys.child_dirs).await? {
             let object = entry.value.u64().ok_or(Error::Corrupt(Structure::Zap))?;
-            if !entry.text().starts_with(INTERNAL) {
+            if !entry.text().starts_with(HIDDEN) {
                 names.push((entry.text(), object));
             }
         }
@@ -145,6 +146,9 @@ impl Spa {
             }
             if dir.phys.head_dataset != 0 {
                 let head = self.dsl_dataset(dir.phys.head_dataset).await?;
+                if head.is_inconsistent() {
+                    return Ok(());
+                }
                 all.push(DatasetEntry {
                     name: name.clone(),
                     dataset: head.clone(),

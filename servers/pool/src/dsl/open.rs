@@ -239,7 +239,7 @@ impl Spa {
     }
 
     /// After a snapshot a head has nothing of its own, so that all of its reservation is unused again.
-    async fn reserve_again(&self, dir: u64, unique: u64) -> Result<(), Error> {
+    pub(super) async fn reserve_again(&self, dir: u64, unique: u64) -> Result<(), Error> {
         let reserved = self.reference_reservation(dir).await?;
         let change = SpaceChange {
             used: unique.min(reserved) as i64,

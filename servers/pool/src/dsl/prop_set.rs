@@ -1,6 +1,7 @@
 //! Setting properties, and what follows from them for space and for blocks written from now on.
 
 use alloc::rc::Rc;
+use alloc::string::String;
 
 use super::account::{SpaceChange, UsedBy};
 use super::create::Creation;
@@ -13,7 +14,7 @@ use crate::dmu::{ObjsetType, Settings, SyncMode};
 use crate::dnode::ObjectType;
 use crate::error::Error;
 use crate::spa::Spa;
-use crate::zap::update;
+use crate::zap::{Zap, update};
 use crate::zvol::Zvol;
 
 /// Largest block of pools without the feature for larger ones.
@@ -134,15 +135,61 @@ impl Spa {
             }
         }
         let table = self.property_table(entry, creation).await?;
+        Ok(self.store(table, property, value).await?)
+    }
+
+    async fn store(&self, table: u64, key: &str, value: &NewValue) -> Result<(), Error> {
         match value {
             NewValue::Number(number) => {
-                update::update(self.mos(), table, property.as_bytes(), *number).await?
+                update::update(self.mos(), table, key.as_bytes(), *number).await
             }
             NewValue::Text(_) => {
-                update::set(self.mos(), table, property.as_bytes(), &value.stored()).await?
+                update::set(self.mos(), table, key.as_bytes(), &value.stored()).await
             }
         }
-        Ok(())
+    }
+
+    /// Sets properties that a stream brought, as received, and others as the data set's own. What cannot hold here is left out: a
+    /// stream is not refused for the quota of its source.
+    pub(crate) async fn apply_received(
+        &self,
+        name: &str,
+        received: &[(String, NewValue)],
+        own: &[(String, NewValue)],
+        creation: &mut Creation<'_>,
+    ) -> Result<(), Error> {
+        let entry = self.find_dataset(name).await?;
+        for (property, value) in received {
+            if !is_received(property, &entry) {
+                continue;
+            }
+            let table = self.property_table(&entry, creation).await?;
+            // What was set here stays in force, and hides the received value.
+            let set = Zap::open(self.mos(), table)
+                .await?
+                .lookup(property.as_bytes())
+                .await?;
+            if set.is_none() {
+                if self
+                    .apply_property(&entry, property, value, creation)
+                    .await
+                    .is_err()
+                {
+                    continue;
+                }
+                update::remove(self.mos(), table, property.as_bytes()).await?;
+            }
+            let key = alloc::format!("{property}$recvd");
+            self.store(table, &key, value).await?;
+        }
+        for (property, value) in own {
+            if let Err(PropertyError::Pool(error)) =
+                self.apply_property(&entry, property, value, creation).await
+            {
+                return Err(error);
+            }
+        }
+        self.refresh_settings(creation).await
     }
 
     async fn property_table(
@@ -280,7 +327,8 @@ impl Spa {
         Ok(())
     }
 
-    async fn use_feature(
+    /// Says that a data set uses a feature.
+    pub(super) async fn use_feature(
         &self,
         dataset: u64,
         guid: &str,
@@ -333,6 +381,18 @@ impl Spa {
         };
         Ok(settings)
     }
+}
+
+/// Whether a property of a stream is stored: users' own, and of the pool's those that say how, not what is.
+fn is_received(property: &str, entry: &DatasetEntry) -> bool {
+    if property.contains(':') {
+        return true;
+    }
+    let known = prop_table::find(property).is_some_and(|native| {
+        native.name == "mountpoint" || !matches!(native.form, Form::Computed)
+    });
+    let of_source = matches!(property, "keylocation" | "dedup" | "volsize");
+    known && !of_source && !entry.dataset.is_snapshot()
 }
 
 fn compression_of(value: u64) -> Result<Compression, Error> {

@@ -3,8 +3,17 @@
 //! A record is a header of fixed size and a payload. [`StreamDecoder`] takes them one at a time, so that a stream of any
 //! length needs the memory of one record, and checks the running checksum on the way.
 
-mod record;
+mod apply;
+mod io;
+pub mod plan;
+mod receive;
+mod receive_options;
+pub mod record;
+pub mod token;
 
+pub use io::{RecordReader, StreamFuture, StreamReader, StreamWriter};
+pub use receive::receive;
+pub use receive_options::{CutOff, InTheWay, Naming, Progress, ReceiveError, ReceiveOptions};
 pub use record::{BeginRecord, ObjectRecord, Record, StreamKind, WriteRecord};
 
 use crate::blkptr::MAX_BLOCK_SIZE;

@@ -7,13 +7,48 @@ use crate::checksum::Checksum;
 use crate::error::{Error, Unsupported};
 use crate::layout::Fields;
 
-const MAGIC: u64 = 0x2_f5ba_cbac;
-const NAME_AT: usize = 56;
+pub(super) const MAGIC: u64 = 0x2_f5ba_cbac;
+pub(super) const NAME_AT: usize = 56;
 /// Bits of `versioninfo` below the features: what the stream is made of.
-const KIND_BITS: u32 = 2;
+pub(super) const KIND_BITS: u32 = 2;
 /// Features that are understood: spill, embedded, lz4, large blocks, resuming, compressed, large dnodes, raw, zstd,
 /// holds, switch to large blocks, long names, large micro tables.
 const FEATURES: [u32; 13] = [2, 16, 17, 19, 20, 22, 23, 24, 25, 26, 27, 28, 29];
+
+/// Bits of the features that a stream uses.
+pub mod feature {
+    /// Blocks of attributes beside the dnode.
+    pub const SA_SPILL: u64 = 1 << 2;
+    /// Blocks in their pointers.
+    pub const EMBEDDED: u64 = 1 << 16;
+    /// Payloads compressed with LZ4.
+    pub const LZ4: u64 = 1 << 17;
+    /// Blocks above 128 KiB.
+    pub const LARGE_BLOCKS: u64 = 1 << 19;
+    /// It goes on where another one broke off.
+    pub const RESUMING: u64 = 1 << 20;
+    /// Payloads compressed as they are stored.
+    pub const COMPRESSED: u64 = 1 << 22;
+    /// Dnodes of several slots.
+    pub const LARGE_DNODE: u64 = 1 << 23;
+    /// Blocks as they are stored, still encrypted.
+    pub const RAW: u64 = 1 << 24;
+    /// Payloads compressed with zstd.
+    pub const ZSTD: u64 = 1 << 25;
+}
+
+/// Bits of a BEGIN's flags.
+pub mod begin_flag {
+    /// The stream starts from a snapshot of another data set.
+    pub const CLONE: u32 = 1;
+    /// What is not there is said too.
+    pub const FREE_RECORDS: u32 = 4;
+    /// Every spill block is there, changed or not.
+    pub const SPILL_BLOCKS: u32 = 8;
+}
+
+/// Bit of an OBJECT's flags: it has a spill block.
+pub const OBJECT_HAS_SPILL: u8 = 4;
 
 /// The start of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +101,8 @@ pub struct ObjectRecord {
     pub compression: u8,
     /// Slots its dnode takes.
     pub slots: u8,
+    /// Bits: 4 when it has a spill block.
+    pub flags: u8,
 }
 
 /// A block of an object, which is the payload.
@@ -119,6 +156,8 @@ pub enum Record {
         object: u64,
         /// Bytes.
         length: u64,
+        /// Compression of the payload, as a number; 0 when there is none.
+        compression: u8,
         /// Bytes of the payload when it is compressed, or 0.
         compressed_size: u64,
     },
@@ -128,8 +167,12 @@ pub enum Record {
         object: u64,
         /// Byte offset in it.
         offset: u64,
+        /// Bytes that it covers there.
+        length: u64,
         /// Compression, as a number.
         compression: u8,
+        /// What it holds, as a number; 0 is data.
+        embedded_type: u8,
         /// Bytes after decompression.
         logical_size: u32,
         /// Bytes of the payload without padding.
@@ -169,6 +212,12 @@ impl Record {
         }
     }
 
+    /// Bytes of payload that this record's header announces.
+    pub fn payload_size(&self, header: &[u8; HEADER_SIZE]) -> usize {
+        let length = self.payload_length(header.u32_at(4).unwrap_or(0));
+        usize::try_from(length).unwrap_or(usize::MAX)
+    }
+
     /// Reads a header.
     pub fn decode(header: &[u8; HEADER_SIZE]) -> Result<Record, Error> {
         let long = |at: usize| header.u64_at(at).ok_or(CORRUPT);
@@ -185,6 +234,7 @@ impl Record {
                 checksum: byte(32)?,
                 compression: byte(33)?,
                 slots: byte(34)?,
+                flags: byte(35)?,
                 raw_bonus_length: word(36)?,
             }),
             2 => Record::FreeObjects {
@@ -209,12 +259,15 @@ impl Record {
             7 => Record::Spill {
                 object: long(8)?,
                 length: long(16)?,
+                compression: byte(33)?,
                 compressed_size: long(40)?,
             },
             8 => Record::WriteEmbedded {
                 object: long(8)?,
                 offset: long(16)?,
+                length: long(24)?,
                 compression: byte(40)?,
+                embedded_type: byte(41)?,
                 logical_size: word(48)?,
                 physical_size: word(52)?,
             },

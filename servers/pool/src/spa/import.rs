@@ -237,6 +237,9 @@ pub async fn import(candidate: &Candidate, options: ImportOptions) -> Result<Spa
         spa.load_allocator().await?;
     }
     spa.replay_logs(options.now).await?;
+    if options.access == Access::ReadWrite && spa.check_writable().await.is_ok() {
+        spa.drop_lost_receives(options.now).await?;
+    }
     Ok(spa)
 }
 

@@ -19,13 +19,14 @@ const NEEDED: [&str; 3] = [
     "com.delphix:embedded_data",
 ];
 /// Features that may be active besides: they ask nothing of a writer that is not done.
-const HARMLESS: [&str; 12] = [
+const HARMLESS: [&str; 13] = [
     "com.delphix:spacemap_histogram",
     "com.delphix:enabled_txg",
     "com.delphix:extensible_dataset",
     "com.delphix:spacemap_v2",
     "com.delphix:bookmarks",
     "org.open-zfs:large_blocks",
+    "org.zfsonlinux:large_dnode",
     "org.illumos:sha512",
     "org.illumos:skein",
     "org.illumos:edonr",

@@ -46,6 +46,11 @@ pub fn check_data(pool: &str, disks: &[Rc<MemoryDevice>]) {
     run(pool, disks, "-bccdmmCu");
 }
 
+/// The blocks alone: sums, leaks and checksums of metadata. What data sets hold may be nonsense.
+pub fn blocks(pool: &str, disks: &[Rc<MemoryDevice>]) {
+    run(pool, disks, "-bc");
+}
+
 /// What zdb says of the intent logs of a pool; nothing without zdb.
 pub fn logs(pool: &str, disks: &[Rc<MemoryDevice>]) -> Option<String> {
     if !std::path::Path::new(ZDB).exists() {

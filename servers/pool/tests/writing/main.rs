@@ -4,6 +4,7 @@ mod datasets;
 mod files;
 mod power_cut;
 mod random_datasets;
+mod receive;
 #[path = "../support/mod.rs"]
 mod support;
 mod write;
