@@ -19,6 +19,7 @@ extern crate alloc;
 pub mod capability;
 pub mod env;
 pub mod executor;
+pub mod inbox;
 pub mod invocation;
 pub mod kernel;
 pub mod lock;

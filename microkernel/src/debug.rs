@@ -5,7 +5,8 @@ use core::fmt::{self, Write};
 use sel4_sys::Syscall;
 
 use crate::arch;
-use crate::cap::{Cap, MapSpace, TableLevel};
+use crate::cap::Cap;
+use crate::cap_type::cap_type;
 use crate::config::DEBUG_SYSCALLS;
 use crate::fault::Fault;
 use crate::kernel::Kernel;
@@ -42,51 +43,6 @@ pub fn unhandled_fault(tcb: Ref<Tcb>, fault: Fault) {
     ));
 }
 
-/// What DebugCapIdentify answers for a capability that seL4 does not have: its type numbers end
-/// at 31.
-const TESSERA_TYPE: u64 = 32;
-
-/// The type of a capability as seL4 numbers it: even for the portable types, odd for those of the
-/// architecture. Libraries compare with these numbers in their own checks.
-const fn type_number(cap: Cap) -> u64 {
-    match cap {
-        Cap::Null => 0,
-        Cap::Untyped(_) => 2,
-        Cap::Endpoint(_) => 4,
-        Cap::Notification(_) => 6,
-        Cap::Reply { .. } => 8,
-        Cap::CNode(_) => 10,
-        Cap::Thread { .. } => 12,
-        Cap::IrqControl => 14,
-        Cap::IrqHandler { .. } => 16,
-        Cap::Zombie(_) => 18,
-        Cap::Domain => 20,
-        Cap::SchedContext { .. } => 22,
-        Cap::SchedControl { .. } => 24,
-        Cap::Frame(_) => 1,
-        Cap::Table(table) => match (table.space, table.level) {
-            (MapSpace::Guest, TableLevel::PageTable) => 23,
-            (MapSpace::Guest, TableLevel::PageDirectory) => 25,
-            (MapSpace::Guest, TableLevel::Pdpt) => 27,
-            (_, TableLevel::PageTable) => 3,
-            (_, TableLevel::PageDirectory) => 5,
-            (_, TableLevel::Pdpt) => 7,
-        },
-        Cap::Root(root) => match root.space {
-            MapSpace::Guest => 29,
-            _ => 9,
-        },
-        Cap::AsidControl => 11,
-        Cap::AsidPool { .. } => 13,
-        Cap::IoSpaceControl | Cap::IoSpace { .. } => 15,
-        Cap::IoPageTable { .. } => 17,
-        Cap::IoPort { .. } => 19,
-        Cap::Vcpu { .. } => 21,
-        Cap::IoPortControl => 31,
-        Cap::Timer { .. } => TESSERA_TYPE,
-    }
-}
-
 /// Bytes of a thread's name, with the zero that ends it.
 const NAME_BYTES: usize = 32;
 
@@ -102,7 +58,7 @@ impl Kernel {
             Syscall::DebugHalt => arch::debug_halt(),
             Syscall::DebugCapIdentify => {
                 let cap = lookup::lookup_cap(tcb, argument.get());
-                argument.set(cap.map_or(0, type_number));
+                argument.set(cap.map_or(0, |cap| cap_type(cap).number()));
             }
             Syscall::DebugNameThread => self.name_thread(tcb, argument.get()),
             Syscall::DebugDumpScheduler => self.dump_scheduler(),
@@ -152,28 +108,5 @@ impl Kernel {
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cap::{EndpointCap, NotificationCap, Rights};
-
-    #[test]
-    fn capabilities_are_identified_by_sel4s_numbers() {
-        let endpoint = Cap::Endpoint(EndpointCap {
-            endpoint: Ref::from_address(0x1000),
-            badge: 0,
-            rights: Rights::ALL,
-        });
-        let notification = Cap::Notification(NotificationCap {
-            notification: Ref::from_address(0x1000),
-            badge: 0,
-            rights: Rights::ALL,
-        });
-        assert_eq!(type_number(endpoint), 4);
-        assert_eq!(type_number(notification), 6);
-        assert_eq!(type_number(Cap::IoPortControl), 31);
     }
 }

@@ -15,6 +15,7 @@ pub mod asid;
 pub mod big_lock;
 pub mod boot;
 pub mod cap;
+pub mod cap_type;
 pub mod config;
 pub mod debug;
 pub mod derivation;

@@ -11,7 +11,7 @@ use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 
 use crate::message::{Malformed, Message, reply_label};
-use crate::protocol::{Caller, Protocol, Serve, Transport, dispatch};
+use crate::protocol::{AsyncTransport, Caller, Protocol, Serve, Transport, dispatch};
 
 /// What the world did when a server was waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,5 +61,12 @@ impl<P: Protocol, S: Serve<P>, W: FnMut() -> Idle> Transport for HostChannel<'_,
                 return Ok(Message::empty(reply_label::PEER_DIED));
             }
         }
+    }
+}
+
+/// The server's waiting is the caller's own: `idle` has no part in it.
+impl<P: Protocol, S: Serve<P>, W> AsyncTransport for HostChannel<'_, P, S, W> {
+    async fn call(&self, request: Message) -> Result<Message, Malformed> {
+        Ok(dispatch::<P, S>(self.server, self.caller, &request).await)
     }
 }

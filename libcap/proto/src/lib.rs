@@ -8,7 +8,7 @@
 //! # Declaring a protocol
 //!
 //! A protocol is one module `src/<server>.rs` with one `protocol!` in it ([`echo`] is the
-//! example):
+//! example, and [`doorbell`] the one with capabilities):
 //!
 //! ```text
 //! protocol! {
@@ -29,11 +29,21 @@
 //! }
 //! ```
 //!
+//! Behind the arguments, after a semicolon, stands the capability that goes with a request, and a
+//! reply with one is a [`passing::WithCap`]:
+//!
+//! ```text
+//!     /// Signals `bell` when the sectors are there; the frame is the caller's to map.
+//!     3 Watch = fn watch(first: u64; bell: Notification) -> WithCap<u32, kind::Frame>;
+//! ```
+//!
 //! What follows from it:
 //!
 //! - `DiskClient::new(transport)` with one method for each operation, returning
 //!   `Result<Reply, CallError<DiskError>>`. On the kernel the transport is `libcap`'s
 //!   `Endpoint`; under `cargo test` it is a [`host::HostChannel`].
+//! - the same methods as futures, with `DiskClient::new(Awaited(transport))`, whose transport is one
+//!   of `libcap`'s calling threads; and again a host channel.
 //! - trait `DiskServer`: `async fn read(&self, caller: Caller, first: u64, count: u32) ->
 //!   Result<u32, DiskError>`. A method may wait (`.await`); the executor of `libcap` keeps its
 //!   reply object with it and serves others meanwhile. State is behind `&self`, in cells.
@@ -42,7 +52,8 @@
 //! Rules: numbers rise and are never used again; error variants are only ever appended;
 //! argument types are plain data (`serde`), own what they hold, and use `serde(with)` nowhere.
 //! A request and a reply have at most [`message::BODY_BYTES_MAX`] bytes, so lists are asked for in
-//! parts and bulk data goes through a ring. Capabilities are never numbers in a message.
+//! parts and bulk data goes through a ring. Capabilities are never numbers in a message: they stand
+//! beside its bytes, at most one in each direction, of exactly the declared kind.
 //!
 //! Every protocol has a function in `tests/wire.rs` that gives one exchange for each operation;
 //! the bytes are frozen in `tests/wire/<protocol>.hex`, and the same test feeds the decoders
@@ -55,10 +66,12 @@ extern crate alloc;
 mod body;
 pub mod boot;
 pub mod console;
+pub mod doorbell;
 pub mod echo;
 pub mod host;
 pub mod message;
 pub mod monitor;
+pub mod passing;
 pub mod protocol;
 pub mod root;
 pub mod start;

@@ -1,4 +1,4 @@
-//! One message between programs: a label and the exact bytes of its body.
+//! One message between programs: a label, the exact bytes of its body, and at most one capability.
 //!
 //! Owns how bytes lie in message registers: MR0 is their number, the bytes follow little-endian
 //! from MR1 on, the last word filled up with zeros. `libcap` moves the words through the kernel,
@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::body::Body;
+use crate::passing::Attached;
 
 /// Words of an IPC message.
 const IPC_WORDS: usize = 120;
@@ -32,11 +33,12 @@ pub mod reply_label {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-/// A label and up to [`BODY_BYTES_MAX`] bytes.
+/// A label, up to [`BODY_BYTES_MAX`] bytes, and at most one capability.
 #[derive(Clone)]
 pub struct Message {
     label: u64,
     body: Body,
+    cap: Option<Attached>,
 }
 
 impl Message {
@@ -46,6 +48,7 @@ impl Message {
         Self {
             label,
             body: Body::EMPTY,
+            cap: None,
         }
     }
 
@@ -59,15 +62,41 @@ impl Message {
         Ok(message)
     }
 
-    /// The body as a value.
+    /// The message as a value and nothing else.
+    ///
+    /// # Errors
+    /// The body is not exactly one such value, or there is a capability.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Malformed> {
+        match self.cap {
+            None => self.decode_body(),
+            Some(_) => Err(Malformed),
+        }
+    }
+
+    /// The body as a value; the capability is the caller's to check.
     ///
     /// # Errors
     /// The body is not exactly one such value.
-    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Malformed> {
+    pub fn decode_body<T: DeserializeOwned>(&self) -> Result<T, Malformed> {
         match postcard::take_from_bytes(self.body()) {
             Ok((value, [])) => Ok(value),
             Ok(_) | Err(_) => Err(Malformed),
         }
+    }
+
+    /// The message with a capability, in place of the one that it had.
+    #[must_use]
+    pub fn with_cap(self, cap: Attached) -> Self {
+        Self {
+            cap: Some(cap),
+            ..self
+        }
+    }
+
+    /// The capability.
+    #[must_use]
+    pub const fn cap(&self) -> Option<&Attached> {
+        self.cap.as_ref()
     }
 
     /// A message with these bytes as its body.
@@ -144,13 +173,14 @@ impl core::fmt::Debug for Message {
             .debug_struct("Message")
             .field("label", &self.label)
             .field("body", &self.body())
+            .field("cap", &self.cap)
             .finish()
     }
 }
 
 impl PartialEq for Message {
     fn eq(&self, other: &Self) -> bool {
-        self.label == other.label && self.body() == other.body()
+        self.label == other.label && self.body() == other.body() && self.cap == other.cap
     }
 }
 

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::message::{Malformed, Message, reply_label};
+use crate::start::CapKind;
 
 /// Why a call gave no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,17 +96,59 @@ pub trait ServerError:
 }
 
 /// One operation: its request is the type itself, its reply is tied to it.
-pub trait Operation:
-    Serialize + DeserializeOwned + Into<<Self::Protocol as Protocol>::Request>
-{
+pub trait Operation: Sized + Into<<Self::Protocol as Protocol>::Request> {
     /// The protocol it belongs to.
     type Protocol: Protocol;
     /// What the server answers.
-    type Reply: Serialize + DeserializeOwned + Debug + PartialEq;
+    type Reply: Reply;
     /// Its number: the label of the request.
     const NUMBER: u64;
     /// Its name, for people.
     const NAME: &'static str;
+    /// Kinds of the capabilities that go with the request.
+    const CAPS: &'static [CapKind];
+
+    /// Reads a request of this operation.
+    ///
+    /// # Errors
+    /// The body is not exactly the arguments, or the capability is not exactly the declared one.
+    fn decode(message: &Message) -> Result<Self, Malformed>;
+
+    /// Writes a request.
+    ///
+    /// # Errors
+    /// The arguments do not fit a message.
+    fn encode(&self) -> Result<Message, Malformed>;
+}
+
+/// What a server answers: plain data, or [`WithCap`](crate::passing::WithCap) a capability.
+pub trait Reply: Sized + Debug + PartialEq {
+    /// Kind of the capability that goes with it.
+    const CAP: Option<CapKind>;
+
+    /// Writes it as a message with this label.
+    ///
+    /// # Errors
+    /// It does not fit a message.
+    fn encode(&self, label: u64) -> Result<Message, Malformed>;
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The body is not exactly one such value, or the capability is not exactly the declared one.
+    fn decode(message: &Message) -> Result<Self, Malformed>;
+}
+
+impl<T: Serialize + DeserializeOwned + Debug + PartialEq> Reply for T {
+    const CAP: Option<CapKind> = None;
+
+    fn encode(&self, label: u64) -> Result<Message, Malformed> {
+        Message::encode(label, self)
+    }
+
+    fn decode(message: &Message) -> Result<Self, Malformed> {
+        message.decode()
+    }
 }
 
 /// The error type of an operation's protocol.
@@ -127,6 +170,26 @@ impl<T: Transport + ?Sized> Transport for &T {
     }
 }
 
+/// What carries a request to a server, and its reply back when it is there: the caller does other
+/// things meanwhile.
+pub trait AsyncTransport {
+    /// As [`Transport::call`], as a future.
+    fn call(&self, request: Message) -> impl Future<Output = Result<Message, Malformed>>;
+}
+
+impl<T: AsyncTransport + ?Sized> AsyncTransport for &T {
+    fn call(&self, request: Message) -> impl Future<Output = Result<Message, Malformed>> {
+        T::call(self, request)
+    }
+}
+
+/// Makes a client whose methods are futures: `Client::new(Awaited(transport))`.
+#[derive(Debug, Clone, Copy)]
+pub struct Awaited<T>(
+    /// What carries the messages.
+    pub T,
+);
+
 /// One operation through a transport: what every client method is.
 ///
 /// # Errors
@@ -135,10 +198,24 @@ pub fn call<O: Operation>(
     transport: &(impl Transport + ?Sized),
     operation: &O,
 ) -> Result<O::Reply, CallError<ErrorOf<O>>> {
-    let request = Message::encode(O::NUMBER, operation)?;
-    let reply = transport.call(&request)?;
+    outcome::<O>(&transport.call(&operation.encode()?)?)
+}
+
+/// [`call`] as a future.
+///
+/// # Errors
+/// As there.
+pub async fn call_later<O: Operation>(
+    transport: &(impl AsyncTransport + ?Sized),
+    operation: O,
+) -> Result<O::Reply, CallError<ErrorOf<O>>> {
+    outcome::<O>(&transport.call(operation.encode()?).await?)
+}
+
+/// What a reply to operation `O` says.
+fn outcome<O: Operation>(reply: &Message) -> Result<O::Reply, CallError<ErrorOf<O>>> {
     match reply.label() {
-        reply_label::OK => Ok(reply.decode()?),
+        reply_label::OK => Ok(O::Reply::decode(reply)?),
         reply_label::SERVER_ERROR => Err(CallError::Server(reply.decode()?)),
         reply_label::PEER_DIED => Err(CallError::PeerDied),
         _ => Err(CallError::Malformed),
@@ -147,9 +224,9 @@ pub fn call<O: Operation>(
 
 /// The reply message for an operation's outcome. A reply that does not fit a message is the
 /// server's mistake and is answered as Malformed.
-pub fn reply<T: Serialize, E: ServerError>(outcome: &Result<T, E>) -> Message {
+pub fn reply<T: Reply, E: ServerError>(outcome: &Result<T, E>) -> Message {
     let encoded = match outcome {
-        Ok(value) => Message::encode(reply_label::OK, value),
+        Ok(value) => value.encode(reply_label::OK),
         Err(error) => Message::encode(reply_label::SERVER_ERROR, error),
     };
     encoded.unwrap_or(Message::empty(reply_label::MALFORMED))
@@ -191,7 +268,9 @@ macro_rules! protocol {
         $(
             $(#[$operation_doc:meta])*
             $number:literal $operation:ident =
-                fn $method:ident( $( $argument:ident : $argument_type:ty ),* $(,)? ) -> $reply:ty;
+                fn $method:ident(
+                    $( $argument:ident : $argument_type:ty ),* $(,)? $( ; $cap:ident : $kind:ident )?
+                ) -> $reply:ty;
         )+
     ) => {
         $(#[$protocol_doc])*
@@ -228,12 +307,16 @@ macro_rules! protocol {
 
         $(
             $(#[$operation_doc])*
-            #[derive(Debug, Clone, PartialEq, ::serde::Serialize, ::serde::Deserialize)]
+            #[derive(Debug, Clone, PartialEq)]
             pub struct $operation {
                 $(
                     #[doc = concat!("Argument `", stringify!($argument), "` of the operation.")]
                     pub $argument: $argument_type,
                 )*
+                $(
+                    #[doc = concat!("Capability `", stringify!($cap), "` of the operation.")]
+                    pub $cap: $crate::passing::Passed<$crate::passing::kind::$kind>,
+                )?
             }
 
             impl $crate::protocol::Operation for $operation {
@@ -241,6 +324,27 @@ macro_rules! protocol {
                 type Reply = $reply;
                 const NUMBER: u64 = $number;
                 const NAME: &'static str = stringify!($operation);
+                const CAPS: &'static [$crate::start::CapKind] =
+                    &[ $( $crate::start::CapKind::$kind )? ];
+
+                fn decode(
+                    message: &$crate::message::Message,
+                ) -> Result<Self, $crate::message::Malformed> {
+                    if message.cap().is_some() == Self::CAPS.is_empty() {
+                        return Err($crate::message::Malformed);
+                    }
+                    $( let $cap = message.cap().ok_or($crate::message::Malformed)?.typed()?; )?
+                    // A list of arguments has the bytes of a tuple.
+                    let ( $( $argument, )* ): ( $( $argument_type, )* ) = message.decode_body()?;
+                    Ok(Self { $( $argument, )* $( $cap, )? })
+                }
+
+                fn encode(&self) -> Result<$crate::message::Message, $crate::message::Malformed> {
+                    let message =
+                        $crate::message::Message::encode($number, &( $( &self.$argument, )* ))?;
+                    $( let message = message.with_cap(self.$cap.attached()); )?
+                    Ok(message)
+                }
             }
 
             impl From<$operation> for $request {
@@ -264,7 +368,8 @@ macro_rules! protocol {
                 message: &$crate::message::Message,
             ) -> Result<Self, $crate::message::Malformed> {
                 match message.label() {
-                    $( $number => message.decode().map(Self::$operation), )+
+                    $( $number => <$operation as $crate::protocol::Operation>::decode(message)
+                        .map(Self::$operation), )+
                     _ => Err($crate::message::Malformed),
                 }
             }
@@ -272,7 +377,7 @@ macro_rules! protocol {
             fn encode(&self) -> Result<$crate::message::Message, $crate::message::Malformed> {
                 match self {
                     $( Self::$operation(operation) =>
-                        $crate::message::Message::encode($number, operation), )+
+                        $crate::protocol::Operation::encode(operation), )+
                 }
             }
         }
@@ -283,12 +388,31 @@ macro_rules! protocol {
             transport: T,
         }
 
-        impl<T: $crate::protocol::Transport> $client<T> {
+        impl<T> $client<T> {
             /// A client that calls through `transport`.
             pub const fn new(transport: T) -> Self {
                 Self { transport }
             }
+        }
 
+        impl<T: $crate::protocol::AsyncTransport> $client<$crate::protocol::Awaited<T>> {
+            $(
+                $(#[$operation_doc])*
+                ///
+                /// # Errors
+                /// Those of the server, of the form, of the transport.
+                pub async fn $method(
+                    &self,
+                    $( $argument: $argument_type, )*
+                    $( $cap: impl Into<$crate::passing::Passed<$crate::passing::kind::$kind>>, )?
+                ) -> Result<$reply, $crate::protocol::CallError<$error>> {
+                    let operation = $operation { $( $argument, )* $( $cap: $cap.into(), )? };
+                    $crate::protocol::call_later(&self.transport.0, operation).await
+                }
+            )+
+        }
+
+        impl<T: $crate::protocol::Transport> $client<T> {
             $(
                 $(#[$operation_doc])*
                 ///
@@ -297,8 +421,10 @@ macro_rules! protocol {
                 pub fn $method(
                     &self,
                     $( $argument: $argument_type, )*
+                    $( $cap: impl Into<$crate::passing::Passed<$crate::passing::kind::$kind>>, )?
                 ) -> Result<$reply, $crate::protocol::CallError<$error>> {
-                    $crate::protocol::call(&self.transport, &$operation { $( $argument, )* })
+                    let operation = $operation { $( $argument, )* $( $cap: $cap.into(), )? };
+                    $crate::protocol::call(&self.transport, &operation)
                 }
             )+
         }
@@ -314,6 +440,7 @@ macro_rules! protocol {
                     &self,
                     caller: $crate::protocol::Caller,
                     $( $argument: $argument_type, )*
+                    $( $cap: $crate::passing::Passed<$crate::passing::kind::$kind>, )?
                 ) -> impl Future<Output = Result<$reply, $error>>;
             )+
         }
@@ -326,8 +453,10 @@ macro_rules! protocol {
             ) -> $crate::message::Message {
                 match request {
                     $(
-                        $request::$operation($operation { $( $argument, )* }) =>
-                            $crate::protocol::reply(&self.$method(caller, $( $argument, )*).await),
+                        $request::$operation($operation { $( $argument, )* $( $cap, )? }) => {
+                            let outcome = self.$method(caller, $( $argument, )* $( $cap, )?).await;
+                            $crate::protocol::reply(&outcome)
+                        }
                     )+
                 }
             }

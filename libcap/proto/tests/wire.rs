@@ -8,11 +8,15 @@
 
 mod support;
 
+use std::num::NonZeroU64;
+
 use proto::console::{
     Attach, Clear, Console, Detach, Dimensions, Event, LogLine, LogPart, Read, ReadLog, Severity,
     Size, VirtualConsole, Write,
 };
+use proto::doorbell::{Doorbell, Give, Keep, Ring, RingKept};
 use proto::echo::{Add, Echo, Repeat, Wait, WhoAmI};
+use proto::passing::{CapName, Passed, WithCap};
 use proto::root::{
     CapInfo, CapPart, Caps, Death, Ending, Finish, Halt, Kill, List, Machine, MachineInfo, Memory,
     MemoryUse, ProgramInfo, ProgramPart, ProgramState, Reboot, Report, Restart, Root, Signal,
@@ -21,7 +25,7 @@ use proto::root::{
 use support::{Exchanges, check_protocol, protocol_modules};
 
 /// Protocols of this crate that have a test below, by module.
-const CHECKED: &[&str] = &["console", "echo", "root"];
+const CHECKED: &[&str] = &["console", "doorbell", "echo", "root"];
 
 #[test]
 fn every_protocol_is_checked_here() {
@@ -57,6 +61,29 @@ fn echo() {
                 (),
             )
             .with(WhoAmI {}, u64::MAX),
+    );
+}
+
+#[test]
+fn doorbell() {
+    let name = CapName(NonZeroU64::new(40).expect("not 0"));
+    let (times, bell) = (300, Passed::lent(name));
+    let given = WithCap {
+        value: 2,
+        cap: Passed::lent(name),
+    };
+    check_protocol(
+        "doorbell",
+        Exchanges::<Doorbell>::new()
+            .with(Ring { times, bell }, ())
+            .with(
+                Keep {
+                    bell: Passed::lent(name),
+                },
+                (),
+            )
+            .with(Give {}, given)
+            .with(RingKept {}, ()),
     );
 }
 

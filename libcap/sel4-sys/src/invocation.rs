@@ -159,6 +159,8 @@ numbered! {
         TimerArm = 0x1031,
         /// Tessera. answer: 1 if it was armed.
         TimerCancel = 0x1032,
+        /// Tessera. index, depth; answer: the [`CapType`](crate::CapType) of what is in the slot.
+        CNodeIdentify = 0x1040,
     }
 }
 

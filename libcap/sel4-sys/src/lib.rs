@@ -14,6 +14,7 @@
 mod numbered;
 
 pub mod boot_info;
+pub mod cap_type;
 pub mod capability;
 pub mod error;
 pub mod fault;
@@ -26,6 +27,7 @@ pub mod vcpu;
 pub mod vcpu_field;
 
 pub use boot_info::{BootInfo, ExtraRecord, ExtraRecordHeader, SlotRegion, UntypedDescriptor};
+pub use cap_type::CapType;
 pub use capability::{CNodeData, CPtr, CapRights, InitialSlot, VmAttributes};
 pub use error::{ErrorCode, LookupFailureKind};
 pub use fault::FaultLabel;

@@ -1,9 +1,9 @@
 //! CNodes and the slots in them.
 
-use sel4_sys::{CNodeData, CPtr, CapRights, InvocationLabel};
+use sel4_sys::{CNodeData, CPtr, CapRights, CapType, InvocationLabel};
 
 use super::capabilities;
-use crate::invocation::{KernelError, perform};
+use crate::invocation::{KernelError, invoke, perform};
 
 capabilities! {
     /// A table of capability slots.
@@ -126,6 +126,20 @@ impl Slot {
             &[self.index, self.depth()],
             &[],
         )
+    }
+
+    /// What is in the slot.
+    ///
+    /// # Errors
+    /// `FailedLookup`.
+    ///
+    /// # Panics
+    /// If the kernel answers a type that the ABI does not have.
+    pub fn identify(self) -> Result<CapType, KernelError> {
+        let words = [self.index, self.depth()];
+        let label = InvocationLabel::CNodeIdentify;
+        let answer = invoke(self.root.cptr(), label, &words, &[])?;
+        Ok(CapType::try_from(answer.word(0)).expect("the kernel numbers them so"))
     }
 
     /// Breaks off every send that waits with this capability's badge.

@@ -1,11 +1,14 @@
 //! Endpoints, notifications and reply objects.
 
+use alloc::sync::Arc;
+
 use proto::message::reply_label;
 use proto::protocol::{CALLER_BIT, Transport};
 use proto::{Malformed, Message};
 use sel4_sys::{CPtr, MessageInfo, Syscall};
 
 use super::capabilities;
+use crate::inbox::{Inbox, Offer};
 use crate::kernel::{self, Delivery, Request};
 
 capabilities! {
@@ -53,24 +56,48 @@ impl Received {
         }
     }
 
-    /// The message, copied out of the registers and the IPC buffer.
+    /// The message, copied out of the registers and the IPC buffer, for a thread that takes no
+    /// capabilities.
     ///
     /// # Errors
-    /// The words are no message of a protocol.
+    /// The words are no message of a protocol, or a capability came with them.
     pub fn message(&self) -> Result<Message, Malformed> {
-        read(&self.0)
+        read(&self.0, None)
+    }
+
+    /// The message, with the capability that landed in the slot offered.
+    ///
+    /// # Errors
+    /// The words are no message of a protocol, or more came with them than one capability.
+    pub fn message_with_cap(&self, offer: &mut Offer) -> Result<Message, Malformed> {
+        read(&self.0, Some(offer))
     }
 }
 
-fn read(delivery: &Delivery) -> Result<Message, Malformed> {
+fn read(delivery: &Delivery, offer: Option<&mut Offer>) -> Result<Message, Malformed> {
     let info = delivery.info;
-    Message::from_words(info.label(), info.length(), |index| delivery.word(index))
+    let message = Message::from_words(info.label(), info.length(), |index| delivery.word(index));
+    // The words are read, so the kernel may be asked about the capability. It is taken also if
+    // they are nonsense, and deleted with it.
+    let cap = match offer {
+        Some(offer) => offer.accept(info)?,
+        None if info.extra_caps() == 0 => None,
+        None => return Err(Malformed),
+    };
+    let message = message?;
+    Ok(match cap {
+        Some(cap) => message.with_cap(cap),
+        None => message,
+    })
 }
 
 /// A system call that carries a message of a protocol.
 fn carry(syscall: Syscall, target: CPtr, message: &Message, reply: CPtr) -> Delivery {
     let (registers, length) = kernel::place(message.words());
-    let info = MessageInfo::new(message.label(), length, 0);
+    if let Some(cap) = message.cap() {
+        kernel::set_extra_cap(0, CPtr(cap.name().0.get()));
+    }
+    let info = MessageInfo::new(message.label(), length, message.cap().iter().count());
     kernel::system_call(Request {
         syscall,
         target,
@@ -139,14 +166,49 @@ impl Endpoint {
     }
 }
 
+/// Calls whose replies carry no capabilities.
 impl Transport for Endpoint {
     fn call(&self, request: &Message) -> Result<Message, Malformed> {
+        kernel::set_receive_slot(CPtr::NULL, 0, 0);
+        self.call_and_read(request, None)
+    }
+}
+
+impl Endpoint {
+    fn call_and_read(
+        self,
+        request: &Message,
+        offer: Option<&mut Offer>,
+    ) -> Result<Message, Malformed> {
         let delivery = carry(Syscall::Call, self.cptr(), request, CPtr::NULL);
         // Root writes nothing but this label for a server that died.
         if delivery.info.label() == reply_label::PEER_DIED {
             return Ok(Message::empty(reply_label::PEER_DIED));
         }
-        read(&delivery)
+        read(&delivery, offer)
+    }
+
+    /// A transport for protocols whose replies carry capabilities, which land in `inbox`.
+    #[must_use]
+    pub const fn receiving(self, inbox: Arc<Inbox>) -> ReceivingEndpoint {
+        ReceivingEndpoint {
+            endpoint: self,
+            inbox,
+        }
+    }
+}
+
+/// See [`Endpoint::receiving`].
+#[derive(Debug, Clone)]
+pub struct ReceivingEndpoint {
+    endpoint: Endpoint,
+    inbox: Arc<Inbox>,
+}
+
+impl Transport for ReceivingEndpoint {
+    fn call(&self, request: &Message) -> Result<Message, Malformed> {
+        let mut offer = Inbox::offer(&self.inbox);
+        self.endpoint.call_and_read(request, Some(&mut offer))
     }
 }
 
@@ -155,6 +217,12 @@ impl Notification {
     pub fn signal(self) {
         // The kernel looks at the capability only; seL4's library sends one word as well.
         carry_words(Syscall::Send, self.cptr(), 0, &[0]);
+    }
+
+    /// As [`Notification::signal`] for a capability that came with a message: it does nothing if its
+    /// giver took it back, where `signal` would be a fault or wait.
+    pub fn try_signal(self) {
+        carry_words(Syscall::NBSend, self.cptr(), 0, &[0]);
     }
 
     /// Waits until bits are set, and takes them.
@@ -260,8 +328,8 @@ mod tests {
         // The kernel leaves the descriptor of the reply in its register.
         prepare(Answer {
             badge: 4,
-            label: 0,
             words: vec![1, 42],
+            ..Answer::default()
         });
         let message = Message::from_body(0, &[42]).unwrap();
         let received =

@@ -4,6 +4,9 @@
 //! copied, and the capability dies by [`Slot::delete`]. Each method is one invocation; its
 //! arguments are in the order of seL4's object reference and of docs/abi.md.
 
+use core::num::NonZeroU64;
+
+use proto::passing::{CapName, Passed, kind};
 use proto::start::CapKind;
 use sel4_sys::CPtr;
 
@@ -20,7 +23,7 @@ mod virtual_machine;
 pub use cnode::{CNode, Slot};
 pub use interrupt::{IoApicPin, IrqControl, IrqHandler, MsiSource, Polarity, Trigger};
 pub use io_port::{IoPort, IoPortControl};
-pub use ipc::{Endpoint, Notification, Received, Reply};
+pub use ipc::{Endpoint, Notification, Received, ReceivingEndpoint, Reply};
 pub use memory::{Frame, Untyped};
 pub use paging::{
     AsidControl, AsidPool, IoPageTable, IoSpace, PageDirectory, PageTable, Pdpt, VSpace,
@@ -92,3 +95,30 @@ kinds! {
     IrqHandler, IrqControl, IoPort, IoPortControl, IoSpace, AsidPool, AsidControl, Vcpu, GuestRoot,
     Timer,
 }
+
+/// Lets capability types go with messages, and come out of them.
+macro_rules! passable {
+    ($( $name:ident, )+) => {
+        $(
+            /// Lends it for a message; the receiver gets a copy.
+            ///
+            /// # Panics
+            /// If it is the null capability.
+            impl From<$name> for Passed<kind::$name> {
+                fn from(cap: $name) -> Self {
+                    let name = NonZeroU64::new(cap.cptr().0);
+                    Self::lent(CapName(name.expect("a capability that exists")))
+                }
+            }
+
+            /// Names a capability that was passed. It is there as long as the passed value is.
+            impl From<&Passed<kind::$name>> for $name {
+                fn from(passed: &Passed<kind::$name>) -> Self {
+                    Self::from_cptr(CPtr(passed.name().0.get()))
+                }
+            }
+        )+
+    };
+}
+
+passable! { Endpoint, Notification, Frame, }

@@ -1,10 +1,14 @@
 //! Where an event loop's calls and signals come from.
 
+use alloc::sync::Arc;
+
 use proto::protocol::Caller;
 use proto::{Malformed, Message};
+use sel4_sys::CPtr;
 
 use super::REPLIES_MAX;
 use crate::capability::{Endpoint, Notification, Received, Reply, Timer};
+use crate::inbox::{Inbox, Offer};
 use crate::kernel;
 
 /// Something that arrived.
@@ -61,6 +65,8 @@ pub struct KernelEvents {
     timer: Option<Timer>,
     /// What the timer is armed for, `None` if it may have fired.
     armed: Option<u64>,
+    /// Where capabilities land that come with calls.
+    inbox: Option<Arc<Inbox>>,
 }
 
 impl KernelEvents {
@@ -79,6 +85,28 @@ impl KernelEvents {
             replies,
             timer,
             armed: None,
+            inbox: None,
+        }
+    }
+
+    /// Takes capabilities that come with calls into `inbox`. Without one, none is taken.
+    #[must_use]
+    pub fn with_inbox(self, inbox: Arc<Inbox>) -> Self {
+        Self {
+            inbox: Some(inbox),
+            ..self
+        }
+    }
+
+    /// Says where a capability lands that comes with the next call.
+    fn offer(&self) -> Option<Offer> {
+        match &self.inbox {
+            Some(inbox) => Some(Inbox::offer(inbox)),
+            None => {
+                // A call of this thread's may have left another slot there.
+                kernel::set_receive_slot(CPtr::NULL, 0, 0);
+                None
+            }
         }
     }
 
@@ -88,12 +116,15 @@ impl KernelEvents {
         Incoming::Signal(bits)
     }
 
-    fn incoming(&mut self, received: &Received) -> Incoming {
+    fn incoming(&mut self, received: &Received, offer: Option<Offer>) -> Incoming {
         match received.signal() {
             Some(bits) => self.signal(bits),
             None => Incoming::Call {
                 caller: Caller::from_badge(received.badge()),
-                message: received.message(),
+                message: match offer {
+                    Some(mut offer) => received.message_with_cap(&mut offer),
+                    None => received.message(),
+                },
             },
         }
     }
@@ -132,12 +163,12 @@ impl Events for KernelEvents {
             };
         };
         let reply = self.replies[reply];
-        match patience {
-            Patience::Block => Some(self.incoming(&endpoint.receive(reply))),
-            Patience::Poll => endpoint
-                .poll(reply)
-                .map(|received| self.incoming(&received)),
-        }
+        let offer = self.offer();
+        let received = match patience {
+            Patience::Block => Some(endpoint.receive(reply)),
+            Patience::Poll => endpoint.poll(reply),
+        };
+        received.map(|received| self.incoming(&received, offer))
     }
 
     fn reply(&mut self, reply: usize, message: &Message) {
@@ -148,8 +179,9 @@ impl Events for KernelEvents {
         let endpoint = self
             .endpoint
             .expect("replies go to callers of the endpoint");
+        let offer = self.offer();
         let received = endpoint.reply_receive(self.replies[reply], message);
-        self.incoming(&received)
+        self.incoming(&received, offer)
     }
 }
 
@@ -195,6 +227,7 @@ mod tests {
             badge: Caller(5).badge(),
             label: 1,
             words: vec![1, 9],
+            ..Answer::default()
         });
         let incoming = events.receive(Some(1), Patience::Block);
         let Some(Incoming::Call { caller, message }) = incoming else {

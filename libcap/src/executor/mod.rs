@@ -20,6 +20,7 @@ use proto::protocol::{Caller, Protocol, Serve, dispatch};
 
 mod condition;
 mod events;
+mod line;
 mod reactor;
 mod ready;
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod waiters;
 
 pub use condition::Condition;
 pub use events::{Events, Incoming, KernelEvents, Patience};
+pub use line::{CallLine, Line, LineTo};
 pub use reactor::Reactor;
 use ready::ReadySet;
 pub use ready::TASKS_MAX;

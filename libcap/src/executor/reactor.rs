@@ -47,6 +47,21 @@ impl Reactor {
         })
     }
 
+    /// Waits until `state` gives something. It looks now and each time one of the signals in `mask` comes,
+    /// which it does not take: several tasks can wait so.
+    pub(super) fn after_signals<'f, T>(
+        &'f self,
+        mask: u64,
+        state: impl FnMut() -> Option<T> + 'f,
+    ) -> impl Future<Output = T> + 'f {
+        self.listeners.wait(mask, state)
+    }
+
+    /// Wakes who waits for one of these signals, without one.
+    pub(super) fn look_again(&self, mask: u64) {
+        self.listeners.wake_where(|listens| listens & mask != 0);
+    }
+
     /// Waits until the time-stamp counter reaches `deadline`.
     pub fn sleep_until(&self, deadline: u64) -> impl Future<Output = ()> + '_ {
         self.sleepers
@@ -69,7 +84,7 @@ impl Reactor {
     /// Bits of the bound notification arrived: wakes who waits for one of them.
     pub(super) fn signal(&self, bits: u64) {
         self.pending.set(self.pending.get() | bits);
-        self.listeners.wake_where(|mask| mask & bits != 0);
+        self.look_again(bits);
     }
 
     /// Time went on: wakes who slept until now.

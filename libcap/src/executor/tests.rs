@@ -4,12 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use proto::echo::{Add, Echo, EchoError, EchoRequest, EchoServer, Repeat, Wait};
+use proto::echo::{Add, Echo, EchoClient, EchoError, EchoRequest, EchoServer, Repeat, Wait};
 use proto::message::reply_label;
-use proto::protocol::{Caller, Operation, Request};
+use proto::protocol::{Awaited, CallError, Caller, Operation, Reply, Request, Transport};
 use proto::{Malformed, Message};
+use sel4_sys::CPtr;
 
 use super::*;
+use crate::capability::Notification;
 
 /// What the test lets arrive, and what the event loop did.
 #[derive(Default)]
@@ -125,7 +127,7 @@ impl EchoServer for Server<'_> {
 }
 
 fn ok<O: Operation>(_: &O, reply: O::Reply) -> Message {
-    Message::encode(reply_label::OK, &reply).unwrap()
+    reply.encode(reply_label::OK).unwrap()
 }
 
 #[test]
@@ -357,4 +359,105 @@ fn background_tasks_leave_room_for_every_request() {
     }
     assert_eq!(executor.free_replies, 0);
     assert!(executor.tasks.iter().all(Option::is_some));
+}
+
+/// A server at the other end of a line: it adds one, or is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Far {
+    Adds,
+    Dead,
+}
+
+impl Transport for Far {
+    fn call(&self, request: &Message) -> Result<Message, Malformed> {
+        let EchoRequest::Add(add) = EchoRequest::decode(request)? else {
+            return Err(Malformed);
+        };
+        Ok(match self {
+            Self::Adds => ok(&add, add.left + add.right),
+            Self::Dead => Message::empty(reply_label::PEER_DIED),
+        })
+    }
+}
+
+/// Wake bit of the test's line.
+const LINE: u64 = 0b100;
+
+fn line<'r>(shared: &'r CallLine<Far>, reactor: &'r Reactor) -> Line<'r, Far> {
+    Line::new(shared, reactor, Notification::from_cptr(CPtr(9)), LINE)
+}
+
+/// The calling thread gets a chance, and says so if it did something.
+fn let_call(shared: &CallLine<Far>, events: &Scripted) -> bool {
+    let called = shared.work_once();
+    if called {
+        events.arrives(Incoming::Signal(LINE));
+    }
+    called
+}
+
+#[test]
+fn a_call_through_a_line_lets_the_loop_serve_meanwhile() {
+    let (reactor, events, shared) = (Reactor::new(), Scripted::new(1), CallLine::new());
+    let (server, line) = (Server { reactor: &reactor }, line(&shared, &reactor));
+    let sums = RefCell::new(Vec::new());
+    let mut executor = Executor::new(&reactor, events.clone());
+    for (far, left) in [(Far::Adds, 1), (Far::Adds, 10), (Far::Dead, 0)] {
+        let client = EchoClient::new(Awaited(line.to(far)));
+        let sums = &sums;
+        let call = async move {
+            let sum = client.add(left, 1).await;
+            sums.borrow_mut().push(sum);
+        };
+        executor.spawn(call).unwrap();
+    }
+    events.calls(Repeat { bytes: vec![] });
+    executor.turn::<Echo, _>(&server);
+    executor.turn::<Echo, _>(&server);
+    assert_eq!(events.answers().len(), 1, "served before the call was made");
+    // One at a time, whoever comes first.
+    while let_call(&shared, &events) {
+        executor.turn::<Echo, _>(&server);
+        executor.turn::<Echo, _>(&server);
+    }
+    assert_eq!(*sums.borrow(), [Ok(2), Ok(11), Err(CallError::PeerDied)]);
+}
+
+#[test]
+fn a_call_that_was_given_up_does_not_answer_the_next() {
+    let (reactor, events, shared) = (Reactor::new(), Scripted::new(0), CallLine::new());
+    let line = line(&shared, &reactor);
+    let sums = RefCell::new(Vec::new());
+    let client = EchoClient::new(Awaited(line.to(Far::Adds)));
+    let mut executor = Executor::new(&reactor, events.clone());
+    let calls = async {
+        for left in [1, 2, 3] {
+            let deadline = reactor.now() + 10;
+            let sum = reactor.until(deadline, client.add(left, 0)).await;
+            sums.borrow_mut().push(sum);
+        }
+    };
+    executor.spawn(calls).unwrap();
+    let turn = |executor: &mut Executor<'_, Scripted>, now| {
+        events.script.borrow_mut().now = now;
+        executor.turn_with(|_, _| unreachable!("nobody calls"));
+    };
+    turn(&mut executor, 0);
+    // Never begun: the next call takes its place.
+    turn(&mut executor, 10);
+    assert_eq!(*sums.borrow(), [None]);
+    // Begun, and answered only when nobody waits.
+    let (far, request) = shared.begin().expect("the second call waits");
+    turn(&mut executor, 20);
+    assert_eq!(*sums.borrow(), [None, None]);
+    turn(&mut executor, 20);
+    assert!(shared.begin().is_none(), "the line is not free");
+    shared.finish(far.call(&request));
+    events.arrives(Incoming::Signal(LINE));
+    turn(&mut executor, 21);
+    turn(&mut executor, 21);
+    assert!(let_call(&shared, &events));
+    turn(&mut executor, 22);
+    turn(&mut executor, 22);
+    assert_eq!(*sums.borrow(), [None, None, Some(Ok(3))]);
 }

@@ -35,6 +35,10 @@ pub(crate) fn set_extra_cap(_: usize, _: CPtr) {
     panic!("{NO_KERNEL}")
 }
 
+pub(crate) fn set_receive_slot(_: CPtr, _: u64, _: u64) {
+    panic!("{NO_KERNEL}")
+}
+
 /// Gives other threads a chance.
 pub fn yield_now() {
     core::hint::spin_loop();

@@ -28,7 +28,8 @@ pub(crate) use door::set_thread_pointer;
 #[cfg(feature = "runtime")]
 pub(crate) use door::{buffer_page_bytes, stop};
 pub(crate) use door::{
-    buffer_word, buffer_words, set_buffer_word, set_buffer_words, set_extra_cap, system_call,
+    buffer_word, buffer_words, set_buffer_word, set_buffer_words, set_extra_cap, set_receive_slot,
+    system_call,
 };
 pub use door::{debug_put_char, time_stamp, yield_now};
 

@@ -16,12 +16,15 @@ pub(crate) struct Recorded {
     pub words: Vec<u64>,
     /// The capabilities with it.
     pub caps: Vec<CPtr>,
+    /// Where a received capability would land: CNode and index.
+    pub receive_slot: (CPtr, u64),
 }
 
 #[derive(Default)]
 struct Recorder {
     message: Vec<u64>,
     caps: [u64; EXTRA_CAPS],
+    receive_slot: (u64, u64),
     recorded: Vec<Recorded>,
     answers: VecDeque<Answer>,
 }
@@ -32,6 +35,10 @@ pub(crate) struct Answer {
     pub badge: u64,
     pub label: u64,
     pub words: Vec<u64>,
+    /// Capabilities that come with it.
+    pub caps: usize,
+    /// Which of them as badges only.
+    pub unwrapped: u64,
 }
 
 thread_local! {
@@ -61,6 +68,7 @@ pub(crate) fn system_call(request: Request) -> Delivery {
             request,
             words,
             caps: caps.collect(),
+            receive_slot: (CPtr(recorder.receive_slot.0), recorder.receive_slot.1),
         });
         let answer = recorder.answers.pop_front().unwrap_or_default();
         recorder.message[..answer.words.len()].copy_from_slice(&answer.words);
@@ -69,7 +77,8 @@ pub(crate) fn system_call(request: Request) -> Delivery {
             .iter_mut()
             .zip(&answer.words)
             .for_each(|(register, word)| *register = *word);
-        let info = MessageInfo::new(answer.label, answer.words.len(), 0);
+        let info = MessageInfo::new(answer.label, answer.words.len(), answer.caps)
+            .with_caps_unwrapped(answer.unwrapped);
         Delivery {
             badge: answer.badge,
             info,
@@ -102,6 +111,10 @@ pub(crate) fn set_buffer_words<const N: usize>(index: usize, words: &[u64; N]) {
 
 pub(crate) fn set_extra_cap(index: usize, cap: CPtr) {
     RECORDER.with_borrow_mut(|recorder| recorder.caps[index] = cap.0);
+}
+
+pub(crate) fn set_receive_slot(cnode: CPtr, index: u64, _: u64) {
+    RECORDER.with_borrow_mut(|recorder| recorder.receive_slot = (cnode.0, index));
 }
 
 /// Gives other threads a chance.

@@ -163,6 +163,18 @@ pub(crate) fn set_extra_cap(index: usize, cap: CPtr) {
     }
 }
 
+/// Sets the slot in which the next received capability lands: a CNode, the index in it, and how many
+/// bits of that count. CNode 0 is none.
+pub(crate) fn set_receive_slot(cnode: CPtr, index: u64, depth: u64) {
+    let buffer = buffer();
+    // SAFETY: as in `buffer_word`.
+    unsafe {
+        ptr::write(&raw mut (*buffer).receive_cnode, cnode.0);
+        ptr::write(&raw mut (*buffer).receive_index, index);
+        ptr::write(&raw mut (*buffer).receive_depth, depth);
+    }
+}
+
 /// Writes bytes into the page of the IPC buffer, behind the buffer; what does not fit is cut.
 pub(crate) fn buffer_page_bytes(offset: usize, bytes: &[u8]) {
     const PAGE_BYTES: usize = 4096;

@@ -2,6 +2,7 @@
 
 use super::{Answer, Arguments, Outcome};
 use crate::cap::{CNodeCap, Cap, EndpointCap, Rights};
+use crate::cap_type::cap_type;
 use crate::derivation::{self, Badges};
 use crate::fault::{LookupFailure, Preempted, SyscallError};
 use crate::finalise;
@@ -54,6 +55,11 @@ enum Operation {
 /// # Errors
 /// As seL4's reference says for the CNode methods, or `Preempted`.
 pub fn invoke(kernel: &Kernel, node: CNodeCap, arguments: &Arguments) -> Outcome {
+    if arguments.label == InvocationLabel::CNodeIdentify.number() {
+        let (index, depth) = (arguments.word(0)?, arguments.word(1)?);
+        let slot = lookup_slot_in(SlotRole::Target, Cap::CNode(node), index, depth)?;
+        return Ok(Answer::words(&[cap_type(slot.cap()).number()]));
+    }
     let operation = decode(node, arguments)?;
     perform(kernel, operation)?;
     Ok(Answer::empty())

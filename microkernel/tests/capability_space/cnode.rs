@@ -4,7 +4,9 @@ use microkernel::cap::{Cap, EndpointCap, Rights};
 use microkernel::fault::{LookupFailure, SyscallError};
 use sel4_sys::{CNodeData, InvocationLabel as Label, ObjectType};
 
-use crate::world::{DEVICE, FREE, IRQ_CONTROL, ROOT_CNODE, ROOT_RADIX, UNTYPED, World};
+use crate::world::{
+    DEVICE, FREE, IO_PORT_CONTROL, IRQ_CONTROL, ROOT_CNODE, ROOT_RADIX, UNTYPED, World,
+};
 
 const DEPTH: u64 = ROOT_RADIX as u64;
 
@@ -206,6 +208,30 @@ fn a_source_root_that_is_no_cnode_is_an_invalid_root() {
 }
 
 #[test]
+fn whoever_holds_a_cnode_can_ask_what_is_in_its_slots() {
+    let world = with_endpoint();
+    let before = world.snapshot();
+    for (slot, number) in [
+        (EMPTY, 0),
+        (UNTYPED, 2),
+        (ENDPOINT, 4),
+        (ROOT_CNODE, 10),
+        (IRQ_CONTROL, 14),
+        (IO_PORT_CONTROL, 31),
+    ] {
+        let answer = world.call(ROOT_CNODE, Label::CNodeIdentify, &[slot as u64, DEPTH], &[]);
+        assert_eq!(answer, Ok(vec![number]), "slot {slot}");
+    }
+    assert!(before == world.snapshot());
+    let words = [EMPTY as u64, DEPTH + 1];
+    let error = refused(&world, Label::CNodeIdentify, &words, &[]);
+    assert!(
+        matches!(error, SyscallError::FailedLookup { .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
 fn every_invocation_says_when_its_message_is_too_short() {
     let world = with_endpoint();
     let (a, source) = (A as u64, ENDPOINT as u64);
@@ -219,6 +245,7 @@ fn every_invocation_says_when_its_message_is_too_short() {
         (Label::CNodeMutate, 5),
         (Label::CNodeMint, 6),
         (Label::CNodeRotate, 8),
+        (Label::CNodeIdentify, 2),
     ] {
         let short = &full[..words - 1];
         assert_eq!(

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::marker::PhantomData;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::{env, fs};
 
@@ -10,7 +11,9 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use proto::Message;
 use proto::message::{BODY_BYTES_MAX, reply_label};
-use proto::protocol::{self, Operation, Protocol, Request, ServerError};
+use proto::passing::{Attached, CAPS_MAX, CapName};
+use proto::protocol::{self, Operation, Protocol, Reply, Request, ServerError};
+use proto::start::CapKind;
 
 /// Decodes a reply of one operation and encodes it again, `None` if it is refused.
 type Reread = fn(&Message) -> Option<Message>;
@@ -38,19 +41,22 @@ impl<P: Protocol> Exchanges<P> {
         let request: P::Request = operation.into();
         let request_message = request.encode().expect("an example fits a message");
         assert_eq!(P::Request::decode(&request_message), Ok(request));
+        assert!(O::CAPS.len() <= CAPS_MAX);
+        assert_eq!(kind(&request_message), O::CAPS.first().copied());
         let reply_message = protocol::reply::<_, P::Error>(&Ok(reply));
         assert_eq!(
             reply_message.label(),
             reply_label::OK,
             "an example fits a message"
         );
+        assert_eq!(kind(&reply_message), O::Reply::CAP);
         self.lines
             .push((format!("request {}", O::NAME), request_message));
         self.lines
             .push((format!("reply {}", O::NAME), reply_message.clone()));
         self.replies.push((reply_message, |message| {
-            let value = message.decode::<O::Reply>().ok()?;
-            Some(Message::encode(message.label(), &value).expect("what was read fits"))
+            let value = O::Reply::decode(message).ok()?;
+            Some(value.encode(message.label()).expect("what was read fits"))
         }));
         self.operations.insert(O::NUMBER);
         self
@@ -84,6 +90,9 @@ fn check_frozen<P: Protocol>(module: &str, exchanges: &Exchanges<P>) {
         for byte in message.body() {
             write!(text, " {byte:02x}").unwrap();
         }
+        if let Some(kind) = kind(&message) {
+            write!(text, " with {kind:?}").unwrap();
+        }
         text.push('\n');
     }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/wire/{module}.hex"));
@@ -104,7 +113,38 @@ fn check_frozen<P: Protocol>(module: &str, exchanges: &Exchanges<P>) {
     }
 }
 
-/// A message that was damaged: cut, lengthened, a byte changed, or altogether random.
+/// Kind of a message's capability.
+fn kind(message: &Message) -> Option<CapKind> {
+    message.cap().map(Attached::kind)
+}
+
+/// The message with this capability, or with none.
+fn with_kind(message: &Message, kind: Option<CapKind>) -> Message {
+    let bare = Message::from_body(message.label(), message.body()).expect("it was a message");
+    let name = CapName(NonZeroU64::new(77).expect("not 0"));
+    match kind {
+        Some(kind) => bare.with_cap(Attached::lent(name, kind)),
+        None => bare,
+    }
+}
+
+/// Capabilities that a message may come with.
+const KINDS: [Option<CapKind>; 5] = [
+    None,
+    Some(CapKind::Endpoint),
+    Some(CapKind::Notification),
+    Some(CapKind::Frame),
+    Some(CapKind::CNode),
+];
+
+/// The same message with every other capability than its own.
+fn wrong_caps(original: &Message) -> impl Iterator<Item = Message> {
+    let wrong = KINDS.into_iter().filter(|other| *other != kind(original));
+    wrong.map(|kind| with_kind(original, kind))
+}
+
+/// A message that was damaged: cut, lengthened, a byte or the capability changed, or altogether
+/// random.
 fn damaged(original: &Message) -> impl Strategy<Value = Message> + use<> {
     let (label, body) = (original.label(), original.body().to_vec());
     let random = prop::collection::vec(any::<u8>(), 0..=BODY_BYTES_MAX);
@@ -120,8 +160,11 @@ fn damaged(original: &Message) -> impl Strategy<Value = Message> + use<> {
         }
     });
     let label = prop_oneof![4 => Just(label), 1 => 0_u64..20, 1 => any::<u64>()];
-    (label, prop_oneof![random, changed]).prop_map(|(label, body)| {
-        Message::from_body(label, &body).expect("no longer than a message")
+    let own = kind(original);
+    let kind = prop_oneof![2 => Just(own), 1 => prop::sample::select(&KINDS[..])];
+    (label, prop_oneof![random, changed], kind).prop_map(|(label, body, kind)| {
+        let message = Message::from_body(label, &body).expect("no longer than a message");
+        with_kind(&message, kind)
     })
 }
 
@@ -130,8 +173,11 @@ fn wrong_lengths(original: &Message) -> impl Iterator<Item = Message> {
     let body = original.body();
     let cut = (0..body.len()).map(|length| body[..length].to_vec());
     let longer = (body.len() < BODY_BYTES_MAX).then(|| [body, &[0]].concat());
-    cut.chain(longer)
-        .map(|body| Message::from_body(original.label(), &body).unwrap())
+    let kind = kind(original);
+    cut.chain(longer).map(move |body| {
+        let message = Message::from_body(original.label(), &body).unwrap();
+        with_kind(&message, kind)
+    })
 }
 
 fn check_damaged_requests<P: Protocol>(exchanges: &Exchanges<P>) {
@@ -140,13 +186,14 @@ fn check_damaged_requests<P: Protocol>(exchanges: &Exchanges<P>) {
         .iter()
         .filter(|(name, _)| name.starts_with("request"));
     for (name, request) in requests {
-        for wrong in wrong_lengths(request) {
+        for wrong in wrong_lengths(request).chain(wrong_caps(request)) {
             assert!(P::Request::decode(&wrong).is_err(), "{name}: {wrong:?}");
         }
         TestRunner::default()
             .run(&damaged(request), |message| {
                 if let Ok(read) = P::Request::decode(&message) {
                     let again = read.encode().expect("what was read fits a message");
+                    prop_assert_eq!(kind(&again), kind(&message));
                     prop_assert_eq!(P::Request::decode(&again), Ok(read));
                 }
                 Ok(())
@@ -157,7 +204,7 @@ fn check_damaged_requests<P: Protocol>(exchanges: &Exchanges<P>) {
 
 fn check_damaged_replies<P: Protocol>(exchanges: &Exchanges<P>) {
     for (reply, reread) in &exchanges.replies {
-        for wrong in wrong_lengths(reply) {
+        for wrong in wrong_lengths(reply).chain(wrong_caps(reply)) {
             assert!(reread(&wrong).is_none(), "{wrong:?}");
         }
         TestRunner::default()
