@@ -42,6 +42,20 @@ pub fn watch(
     text: &str,
     limit: Duration,
 ) -> Result<String, LabError> {
+    watch_for_any(machine, uuid, &[text], limit).map(|(_, printed)| printed)
+}
+
+/// Goes to the VM's console and waits for whichever of `texts` comes first. Returns its index and
+/// what was printed.
+///
+/// # Errors
+/// When none comes.
+pub fn watch_for_any(
+    machine: &mut Machine,
+    uuid: &str,
+    texts: &[&str],
+    limit: Duration,
+) -> Result<(usize, String), LabError> {
     machine.send(&format!("vmadm console {uuid}\r"))?;
-    machine.wait_for(text, limit)
+    machine.wait_for_any(texts, limit)
 }

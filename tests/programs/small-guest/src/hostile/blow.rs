@@ -110,15 +110,24 @@ pub extern "sysv64" fn access_memory(argument: u64) {
     }
 }
 
-/// Writes a register and, where the program needs it, writes it back.
+/// Puts the registers that [`write_control`] writes back to what start.s made of them.
+pub fn restore_control() {
+    // SAFETY: the values are those that the program runs with.
+    unsafe {
+        asm!("mov cr0, {}", "mov cr4, {}", "mov cr8, {}", "mov dr7, {}",
+            in(reg) 0x8001_0033u64, in(reg) 0x620u64, in(reg) 0u64, in(reg) 0x400u64);
+    }
+}
+
+/// Writes a register.
 pub extern "sysv64" fn write_control(argument: u64) {
     let ControlWrite { kind, value } = *at::<ControlWrite>(argument);
     one_of!(kind, value,
-        0 => "mov rcx, cr0; mov cr0, rax; mov cr0, rcx",
-        1 => "mov rcx, cr4; mov cr4, rax; mov cr4, rcx",
-        2 => "mov cr8, rax; xor eax, eax; mov cr8, rax",
+        0 => "mov cr0, rax",
+        1 => "mov cr4, rax",
+        2 => "mov cr8, rax",
         3 => "mov dr0, rax; mov dr3, rax",
-        4 => "mov dr6, rax; mov dr7, rax; mov eax, 0x400; mov dr7, rax",
+        4 => "mov dr6, rax; mov dr7, rax",
         5 => "xor ecx, ecx; mov rdx, rax; shr rdx, 32; xsetbv",
         6 => "mov cr2, rax; lmsw ax; clts",
     );

@@ -204,6 +204,7 @@ fn control_registers(attacker: &mut Attacker) {
         let value = random.of_any_length() ^ random.pick(&[0, 1 << 63, 0x8005_0033]) | kept;
         let write = blow::ControlWrite { kind, value };
         let _ = trap::attempt(attacker.cpu, blow::write_control, blow::address(&write));
+        blow::restore_control();
     }
 }
 
