@@ -245,6 +245,12 @@ pub fn virtualisation() -> Virtualisation {
     machine(|m| m.virtualisation.get())
 }
 
+/// Where the kernel enters guests under SVM.
+#[must_use]
+pub fn svm_entry_address() -> u64 {
+    0xffff_ffff_8010_0000
+}
+
 /// Extended state components that threads and guests can have.
 #[must_use]
 pub fn thread_xcr0() -> u64 {

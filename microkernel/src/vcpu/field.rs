@@ -151,6 +151,24 @@ pub const fn is_cr0(value: u64) -> bool {
     value & !CR0_ALLOWED == 0 && (value & CR0_NW == 0 || value & CR0_CD != 0)
 }
 
+/// What is left of `value` in CR0 if a guest has only those bits that a CPU takes.
+#[must_use]
+pub const fn corrected_cr0(value: u64) -> u64 {
+    let value = value & CR0_ALLOWED;
+    if is_cr0(value) {
+        value
+    } else {
+        value & !CR0_NW
+    }
+}
+
+/// The fault for an instruction that a CPU refuses, with this CR0: none has an error code in real mode.
+#[must_use]
+pub const fn general_protection(cr0: u64) -> Event {
+    let code = if cr0 & CR0_PE == 0 { None } else { Some(0) };
+    Event::exception(13, code)
+}
+
 /// Whether protection fits to paging in CR0.
 #[must_use]
 pub const fn is_protected(cr0: u64) -> bool {

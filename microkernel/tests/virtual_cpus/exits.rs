@@ -1,6 +1,6 @@
 //! What exits mean, for both vendors.
 
-use microkernel::arch::host::{vmcs_read, vmcs_write};
+use microkernel::arch::host::{svm_entry_address, vmcs_read, vmcs_write};
 use microkernel::boot::Virtualisation;
 use microkernel::vcpu::Trust;
 use microkernel::vcpu::control::Window;
@@ -16,8 +16,10 @@ use x86::vmx::vmcs::{control, guest, ro};
 
 use crate::world::World;
 
+const RAX: usize = 0;
 const RCX: usize = 1;
 const RBX: usize = 3;
+const RSP: usize = 4;
 
 /// The exit that a VMCS with these fields tells.
 fn vmx_exit(world: &World, reason: u64, fields: &[(u32, u64)]) -> Cause {
@@ -248,7 +250,8 @@ fn cr0_that_no_cpu_has_is_a_fault_of_the_guest() {
     for value in [0x2000_0011, 0x8000_0030, 0x0000_0151] {
         let (world, cause) = write_cr0(value);
         assert_eq!(cause, Cause::Again);
-        let fault = Event::exception(13, Some(0)).word();
+        // In real mode faults have no error code, and a CPU refuses to deliver one with it.
+        let fault = Event::exception(13, None).word();
         assert_eq!(world.vcpu.pending_event.get(), fault, "{value:#x}");
         assert_eq!(
             vmcs_read(control::CR0_READ_SHADOW),
@@ -284,6 +287,7 @@ fn svm_state_that_ran_before_is_not_the_monitors_mistake() {
         R::InvalidState
     );
     svm.vcpu.trust.set(Trust::Proven);
+    svm.vcpu.control.set_word(save::CR0, 0x11);
     assert_eq!(svm_exit(&svm, INVALID, 0, 0), Cause::Again);
     assert_eq!(
         svm.vcpu.pending_event.get(),
@@ -294,6 +298,47 @@ fn svm_state_that_ran_before_is_not_the_monitors_mistake() {
         monitors(svm_exit(&svm, INVALID, 0, 0)).reason,
         R::InvalidState
     );
+}
+
+#[test]
+fn what_qemus_cpu_takes_into_cr0_is_corrected_on_svm() {
+    const INTERRUPT: u64 = 0x60;
+    let svm = World::new(Virtualisation::Svm);
+    // Not write-through with caches on, bits that no CPU has; and what a CPU has.
+    for (kept, corrected) in [
+        (0xa005_0033, 0x8005_0033),
+        (0xffff_ffff_8005_0133, 0x8005_0033),
+        (0xe005_0033, 0xe005_0033),
+    ] {
+        svm.vcpu.control.set_word(save::CR0, kept);
+        assert_eq!(svm_exit(&svm, INTERRUPT, 0, 0), Cause::HostInterrupt);
+        assert_eq!(svm.vcpu.control.word(save::CR0), corrected, "{kept:#x}");
+    }
+}
+
+#[test]
+fn a_monitor_does_not_see_the_hosts_state_that_qemu_writes() {
+    const INVALID: u64 = 0xffff_ffff;
+    const HOSTS: u64 = 0x1234_5000;
+    let svm = World::new(Virtualisation::Svm);
+    svm.vcpu.trust.set(Trust::Proven);
+    let words = [save::CR2, save::CR3, save::RSP, save::RAX, save::GDTR + 8];
+    for word in words {
+        svm.vcpu.control.set_word(word, HOSTS);
+    }
+    svm.vcpu.registers.iter().for_each(|word| word.set(HOSTS));
+    svm.vcpu.control.set_word(save::RIP, svm_entry_address());
+    let exit = monitors(svm_exit(&svm, INVALID, 0, 0));
+    assert_eq!(exit.reason, R::InvalidState);
+    for word in words {
+        assert_eq!(svm.vcpu.control.word(word), 0, "{word:#x}");
+    }
+    assert_eq!(svm.vcpu.control.word(save::RIP), 0xfff0);
+    assert_eq!(
+        [RAX, RSP].map(|index| svm.vcpu.registers[index].get()),
+        [0; 2]
+    );
+    assert_eq!(svm.vcpu.trust.get(), Trust::Unchecked);
 }
 
 proptest! {

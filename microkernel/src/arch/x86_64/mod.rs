@@ -48,6 +48,7 @@ pub use paging::{
 pub use panic::{debug_halt, panic};
 pub use ports::{port_in, port_out};
 pub use remote::{kick, stall};
+pub use svm::svm_entry_address;
 pub use thread_state::{can_hop, flush_thread_state, hop, initialise_thread_state, load_fs_base};
 pub use tlb::{invalidate_address_space, invalidate_guest_space, invalidate_page};
 pub use vmx::{claim_vmcs, guest_controls, prepare_vmcs, vmcs_read, vmcs_write};

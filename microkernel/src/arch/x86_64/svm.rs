@@ -26,6 +26,13 @@ global_asm!(include_str!("svm.s"));
 
 unsafe extern "C" {
     fn svm_run(registers: *const Cell<u64>, guest: u64, host: u64);
+    /// The VMRUN instruction in it; only the address is used.
+    safe static svm_entry: u8;
+}
+
+/// Where the kernel enters guests.
+pub fn svm_entry_address() -> u64 {
+    (&raw const svm_entry).addr() as u64
 }
 
 /// Physical address of the page where VMRUN saves the host.

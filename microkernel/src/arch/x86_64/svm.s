@@ -38,6 +38,8 @@ svm_run:
     mov r14, [rdi + 112]
     mov r15, [rdi + 120]
     mov rdi, [rdi + 56]
+.global svm_entry
+svm_entry:
     vmrun rax
     vmsave rax
     pop rax

@@ -3,9 +3,11 @@
 use sel4_sys::vcpu::{EventType, IoQualification, memory_fault};
 use sel4_sys::{Event, ExitReason};
 
-use super::vmcb::{Vmcb, control, save};
+use super::vmcb::{self, Vmcb, control, save};
+use crate::arch;
 use crate::store::Ref;
 use crate::vcpu::exit::{Cause, Exit};
+use crate::vcpu::field;
 use crate::vcpu::{RAX, RCX, RSP, Trust, Vcpu};
 
 /// Exit codes of SVM (AMD64 manual volume 2, appendix C); only 32 bits count.
@@ -44,15 +46,15 @@ mod code {
     pub const INVALID: u32 = u32::MAX;
 }
 
-/// General protection, the fault with error code 0.
-const GENERAL_PROTECTION: Event = Event::exception(13, Some(0));
-
 /// Says what the exit that `vcpu` just took means, and keeps an event whose delivery it broke off.
 #[inline]
 pub fn decode(vcpu: Ref<Vcpu>) -> Cause {
     let v = &vcpu.control;
     let exit_code = v.word(control::EXIT_CODE) as u32;
     let waits = v.end_delivery();
+    if !field::is_cr0(v.word(save::CR0)) {
+        correct_cr0(v);
+    }
     if exit_code == code::INVALID {
         return refused_state(vcpu);
     }
@@ -76,19 +78,39 @@ pub fn decode(vcpu: Ref<Vcpu>) -> Cause {
     Cause::Monitor(exit)
 }
 
+/// QEMU's emulation lets a guest set CR0 to what no CPU takes, and would not enter it again after an
+/// interrupt of the host's in that moment. It goes on as if it had not set those bits.
+#[cold]
+fn correct_cr0(v: &Vmcb) {
+    v.set_word(save::CR0, field::corrected_cr0(v.word(save::CR0)));
+}
+
 /// The CPU did not accept the state. If it is the CPU's own, or the guest got on from where it
 /// began, QEMU's emulation says so of an instruction that sets reserved bits of a control register;
 /// a CPU has a fault for that.
 #[cold]
 fn refused_state(vcpu: Ref<Vcpu>) -> Cause {
+    // QEMU's emulation writes the host's state into the control block if it refuses the guest's before it
+    // has loaded that. The guest's is lost then, and the host's is nothing for a monitor to see.
+    if vcpu.control.word(save::RIP) == arch::svm_entry_address() {
+        vmcb::reset(vcpu);
+        vcpu.pending_event.set(0);
+        store_registers(vcpu);
+        return invalid_state(vcpu);
+    }
     let is_own = vcpu.trust.get() == Trust::Proven && vcpu.pending_event.get() == 0;
     let now = [save::RIP, save::RAX].map(|word| vcpu.control.word(word));
     let has_run = now != [0, 1].map(|index: usize| vcpu.entered[index].get());
     if is_own || has_run {
         vcpu.trust.set(Trust::Proven);
-        vcpu.pending_event.set(GENERAL_PROTECTION.word());
+        let fault = field::general_protection(vcpu.control.word(save::CR0));
+        vcpu.pending_event.set(fault.word());
         return Cause::Again;
     }
+    invalid_state(vcpu)
+}
+
+fn invalid_state(vcpu: Ref<Vcpu>) -> Cause {
     vcpu.trust.set(Trust::Unchecked);
     Cause::Monitor(Exit {
         address: u64::from(code::INVALID),

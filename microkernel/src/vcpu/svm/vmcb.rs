@@ -246,6 +246,9 @@ pub fn reset(vcpu: Ref<Vcpu>) {
     set_segment(v, save::TR, [0, 0x8b, 0xffff, 0]);
     v.set_word(save::EFER, EFER_SVME);
     v.set_word(save::CR0, 0x6000_0010);
+    for unused in [save::CR2, save::CR3, save::CR4, save::RSP, save::RAX] {
+        v.set_word(unused, 0);
+    }
     v.set_word(save::DR6, 0xffff_0ff0);
     v.set_word(save::DR7, 0x400);
     v.set_word(save::RFLAGS, 2);

@@ -1,7 +1,7 @@
 //! What the exits of VMX mean (Intel SDM volume 3, chapter 28 and appendix C).
 
 use sel4_sys::vcpu::{EventType, IoQualification, memory_fault};
-use sel4_sys::{Event, ExitReason};
+use sel4_sys::{ExitReason, VcpuField};
 use x86::vmx::vmcs::{control, guest, ro};
 
 use super::{Vmx, blocking};
@@ -257,7 +257,8 @@ fn change_cr0(v: Vmx, general: usize) -> Cause {
 }
 
 fn inject_general_protection(v: Vmx) -> Cause {
-    v.0.pending_event.set(Event::exception(13, Some(0)).word());
+    let fault = field::general_protection(v.read(VcpuField::Cr0));
+    v.0.pending_event.set(fault.word());
     Cause::Again
 }
 

@@ -123,6 +123,13 @@ real_spin:
     cli
     jmp real_spin
 
+# Caches on but not write-through: CR0 that no CPU takes.
+.global odd_cr0
+odd_cr0:
+    movl $0x20000010, %eax
+    movl %eax, %cr0
+    jmp real_spin
+
 # From reset to 64-bit code, with a stop in each mode.
 .global long_mode
 long_mode:

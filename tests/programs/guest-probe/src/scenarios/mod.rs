@@ -17,7 +17,7 @@ use crate::failure::Outcome;
 pub type Scenario = (&'static str, fn(&mut Bench) -> Outcome);
 
 /// All scenarios.
-pub const ALL: [Scenario; 29] = [
+pub const ALL: [Scenario; 30] = [
     ("reset state", real_mode::reset),
     ("port I/O", real_mode::port_io),
     ("CPUID, MSRs and HLT", real_mode::cpuid_and_msrs),
@@ -58,6 +58,7 @@ pub const ALL: [Scenario; 29] = [
         "VMEnter by a thread whose calls are faults",
         processors::foreign_thread,
     ),
+    ("CR0 that no CPU takes", time::odd_cr0),
     ("two VCPUs on one CPU", processors::two_spaces),
     ("VCPUs on several CPUs", processors::several),
     ("cost of an exit", time::cost),

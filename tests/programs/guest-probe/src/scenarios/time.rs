@@ -86,6 +86,39 @@ pub fn budget_of_exits(bench: &mut Bench) -> Outcome {
     Ok(rival.suspend()?)
 }
 
+/// A guest sets CR0 to what no CPU takes. QEMU's takes it, and must be able to enter the guest again
+/// after an interrupt of the host's; others have a fault for that.
+pub fn odd_cr0(bench: &mut Bench) -> Outcome {
+    const GENERAL_PROTECTION: u64 = 13;
+    let mut machine = Machine::new(bench)?;
+    let (_bell, timer) = bench.bell(0b100)?;
+    machine.start_real(code::odd_cr0())?;
+    let handler = code::handler_fault() as u32;
+    memory::write_bytes(GENERAL_PROTECTION * 4, &handler.to_le_bytes());
+    let mut progress = Vec::new();
+    timer.arm(kernel::time_stamp() + SPIN_TICKS)?;
+    let mut entered = machine.enter();
+    while entered == Entered::Notification(0b100) && progress.len() < ROUNDS as usize {
+        progress.push(memory::read(COUNTER));
+        timer.arm(kernel::time_stamp() + SPIN_TICKS)?;
+        entered = machine.resume();
+    }
+    if progress.is_empty() {
+        machine.must_be(entered, ExitReason::Io)?;
+        machine.must_be_mark(0x83)?;
+    } else {
+        progress.dedup();
+        // The host may have had some of the rounds for itself.
+        ensure!(
+            progress.len() > 3,
+            "{entered:?}; the guest counted {progress:?}"
+        );
+    }
+    timer.cancel()?;
+    bench.own_thread().unbind_notification()?;
+    Ok(())
+}
+
 /// Ticks of the time-stamp counter for CPUID, its exit, and the answer.
 pub fn cost(bench: &mut Bench) -> Outcome {
     let mut machine = Machine::new(bench)?;
