@@ -23,7 +23,8 @@ pub trait Host {
     /// Wakes VCPU `index`'s thread at `deadline`. Replaces an earlier call.
     fn set_vcpu_timer(&self, index: usize, deadline: Ticks);
 
-    /// Wakes the service thread at `deadline`. Replaces an earlier call.
+    /// Wakes the service thread at `deadline`. Replaces an earlier call. Called with the machine
+    /// locked, so that the last call is the last decision.
     fn set_platform_timer(&self, deadline: Ticks);
 
     /// Wakes the service thread now.

@@ -8,6 +8,7 @@ pub mod bell;
 pub mod boot;
 pub mod bus;
 pub mod cpuid;
+pub mod deadlines;
 pub mod device;
 pub mod emulate;
 pub mod event;

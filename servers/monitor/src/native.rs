@@ -1,8 +1,6 @@
 //! The kernel's side of a VM: its timers, notifications and VCPUs behind the traits that the
 //! machine is written against.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
 use libcap::Env;
 use libcap::capability::{Notification, Timer, Vcpu as VcpuCap};
 use libcap::env::ByteChannel;
@@ -12,14 +10,12 @@ use libcap::vcpu::{Entry, ExitRecord, Outcome, enter};
 use sel4_sys::VcpuField;
 
 use crate::cpuid::Leaf;
+use crate::deadlines::Deadlines;
 use crate::host::Host;
 use crate::interrupts::MAXIMUM_VCPUS;
 use crate::machine::{Machine, MachineLock};
 use crate::time::Ticks;
 use crate::vcpu::{EntryRequest, FieldRefused, Vcpu};
-
-/// A deadline that never comes.
-const NEVER: u64 = u64::MAX;
 
 /// The machine behind a lock that gives up the CPU when it is held for long.
 #[derive(Debug)]
@@ -46,8 +42,6 @@ struct VcpuWake {
     /// Its own timer, which signals the notification. Without one the service thread's timer is
     /// used, and the service thread passes the signal on.
     timer: Option<Timer>,
-    /// Deadline in host time, for a VCPU without a timer.
-    deadline: AtomicU64,
 }
 
 /// The kernel as the system around one VM.
@@ -57,7 +51,8 @@ pub struct KernelHost {
     origin: u64,
     vcpus: heapless::Vec<VcpuWake, MAXIMUM_VCPUS>,
     service_timer: Timer,
-    platform_deadline: AtomicU64,
+    /// What the service thread's timer serves. It is armed with the lock held.
+    deadlines: Mutex<Deadlines>,
     console: Mutex<ByteChannel>,
     console_bell: Notification,
 }
@@ -76,13 +71,12 @@ impl KernelHost {
             .map(|(&notification, thread)| VcpuWake {
                 notification,
                 timer: env.claim_optional(&alloc::format!("timer.{thread}")),
-                deadline: AtomicU64::new(NEVER),
             });
         Self {
             vcpus: vcpus.take(MAXIMUM_VCPUS).collect(),
             origin: time_stamp(),
             service_timer: env.claim("timer"),
-            platform_deadline: AtomicU64::new(NEVER),
+            deadlines: Mutex::default(),
             console_bell: console.wake,
             console: Mutex::new(console),
         }
@@ -92,32 +86,25 @@ impl KernelHost {
         self.origin.saturating_add(moment.0)
     }
 
-    /// Sets the service thread's timer to the earliest deadline that it has to serve.
-    fn arm_service_timer(&self) {
-        let load = |deadline: &AtomicU64| deadline.load(Ordering::Relaxed);
-        let vcpus = self.vcpus.iter().map(|vcpu| load(&vcpu.deadline));
-        let deadline = vcpus.fold(load(&self.platform_deadline), u64::min);
-        if deadline != NEVER {
+    /// Changes the deadlines, and arms the service thread's timer accordingly before anybody else can.
+    fn with_deadlines<R>(&self, action: impl FnOnce(&mut Deadlines) -> R) -> R {
+        let mut deadlines = self.deadlines.lock();
+        let result = action(&mut deadlines);
+        if let Some(deadline) = deadlines.next() {
             self.service_timer
                 .arm(deadline)
                 .expect("root bound the timer");
         }
+        result
     }
 
     /// What the service thread does after its timer fired: passes on what is due for VCPUs without
     /// a timer of their own.
     pub fn pass_deadlines_on(&self) {
-        let now = time_stamp();
-        for vcpu in &self.vcpus {
-            if vcpu.deadline.load(Ordering::Relaxed) <= now {
-                vcpu.deadline.store(NEVER, Ordering::Relaxed);
-                vcpu.notification.signal();
-            }
+        let due = self.with_deadlines(|deadlines| deadlines.take_due(time_stamp()));
+        for index in due.iter() {
+            self.wake(index);
         }
-        if self.platform_deadline.load(Ordering::Relaxed) <= now {
-            self.platform_deadline.store(NEVER, Ordering::Relaxed);
-        }
-        self.arm_service_timer();
     }
 }
 
@@ -150,22 +137,17 @@ impl Host for KernelHost {
         let deadline = self.host_time(deadline);
         match vcpu.timer {
             Some(timer) => timer.arm(deadline).expect("root bound the timer"),
-            None => {
-                vcpu.deadline.store(deadline, Ordering::Relaxed);
-                self.arm_service_timer();
-            }
+            None => self.with_deadlines(|deadlines| deadlines.set_vcpu(index, deadline)),
         }
     }
 
     fn set_platform_timer(&self, deadline: Ticks) {
         let deadline = self.host_time(deadline);
-        self.platform_deadline.store(deadline, Ordering::Relaxed);
-        self.arm_service_timer();
+        self.with_deadlines(|deadlines| deadlines.set_platform(deadline));
     }
 
     fn wake_service(&self) {
-        self.platform_deadline.store(0, Ordering::Relaxed);
-        self.arm_service_timer();
+        self.with_deadlines(Deadlines::call_service);
     }
 
     fn write_console(&self, byte: u8) -> bool {

@@ -32,7 +32,6 @@ pub struct VirtualMachine<'m, L, H> {
 /// What has to be done after the lock was given back.
 struct Aftermath {
     attention: VcpuSet,
-    timer: Option<Ticks>,
     flush_console: bool,
     /// The VM ended by this access.
     ended: bool,
@@ -112,9 +111,6 @@ impl<'m, L: MachineLock, H: Host> VirtualMachine<'m, L, H> {
         if aftermath.flush_console {
             self.host.flush_console();
         }
-        if let Some(deadline) = aftermath.timer {
-            self.host.set_platform_timer(deadline);
-        }
         if aftermath.ended {
             self.host.wake_service();
         }
@@ -134,14 +130,14 @@ impl<'m, L: MachineLock, H: Host> VirtualMachine<'m, L, H> {
     fn conclude(&self, machine: &mut Machine, now: Ticks) -> Aftermath {
         let touched = machine.platform.take_console_activity();
         let flush_console = touched && self.exchange_console(machine, now);
-        let mut timer = None;
         if machine.platform.take_timer_activity() || touched {
             let deadline = earliest(machine.platform.deadline(now), machine.console_deadline());
-            timer = machine.timer_to_set(deadline, now);
+            if let Some(deadline) = machine.timer_to_set(deadline, now) {
+                self.host.set_platform_timer(deadline);
+            }
         }
         Aftermath {
             attention: machine.take_attention(),
-            timer,
             flush_console,
             ended: machine.ended().is_some(),
         }
