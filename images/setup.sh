@@ -35,7 +35,14 @@ zfs-test          /usr/sbin/ztest
 target=x86_64-unknown-none
 
 as_root() {
-    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        echo "setup: not root, and there is no sudo: cannot run: $*" >&2
+        return 1
+    fi
 }
 
 # Names of the packages in $1 whose file is missing.
@@ -62,7 +69,8 @@ wanted=$(missing "$packages")
 # They are in Debian's contrib, whose list of sources is added for them. Their kernel module is not wanted.
 wanted=$(missing "$checkers")
 if [ -n "$wanted" ]; then
-    if ! apt-cache show zfsutils-linux >/dev/null 2>&1; then
+    # A name that other packages mention is "shown" too; only what can be installed has a version.
+    if [ -z "$(apt-cache madison zfsutils-linux 2>/dev/null)" ]; then
         # shellcheck source=/dev/null
         release=$(. /etc/os-release && echo "$VERSION_CODENAME")
         echo "deb http://deb.debian.org/debian $release contrib" |
