@@ -118,6 +118,12 @@ pub const COMMANDS: &[Command] = &[
         "",
     ),
     command(
+        "sleep",
+        "SECONDS",
+        "wait so many seconds",
+        "Ctrl-C ends it; what is typed meanwhile is the next line.\n",
+    ),
+    command(
         "top",
         "[-d SECONDS] [-n TIMES]",
         "watch programs; q quits",
@@ -150,6 +156,14 @@ pub fn run<M: Machine>(
     words: &[String],
 ) -> Option<Result<u8, Failure>> {
     let (name, arguments) = words.split_first()?;
+    if let [only] = arguments
+        && only == "--help"
+        && name != "echo"
+        && find(name).is_some()
+    {
+        let outcome = session::help(stream, core::slice::from_ref(name));
+        return Some(outcome.map(|()| crate::failure::SUCCESS));
+    }
     let outcome = match name.as_str() {
         "caps" => programs::caps(stream, arguments),
         "cat" => files::cat(stream, arguments),
@@ -165,6 +179,7 @@ pub fn run<M: Machine>(
         "ps" => programs::ps(stream, arguments),
         "reboot" => machine::reboot(stream, arguments),
         "restart" => programs::restart(stream, arguments),
+        "sleep" => session::sleep(stream, arguments),
         "top" => top::top(stream, arguments),
         "uptime" => machine::uptime(stream, arguments),
         "version" => machine::version(stream, arguments),

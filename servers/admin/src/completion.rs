@@ -115,9 +115,11 @@ fn paths<M: Machine>(machine: &M, word: &str) -> Vec<Candidate> {
     };
     children(machine.archive(), directory)
         .into_keys()
-        .map(|name| format!("{directory}/{name}"))
-        .filter(|path| path.starts_with(word))
-        .map(|path| Candidate::new(&path))
+        .map(|name| Candidate {
+            text: format!("{directory}/{name}"),
+            label: name,
+        })
+        .filter(|path| path.text.starts_with(word))
         .collect()
 }
 
@@ -179,6 +181,28 @@ pub fn common_prefix(candidates: &[Candidate]) -> &str {
         length -= 1;
     }
     &first.text[..length]
+}
+
+/// Blanks between two columns of a list.
+const GAP: usize = 2;
+
+/// A list as a terminal of so many columns shows it: down, then right, as `ls` does elsewhere.
+pub fn in_columns(labels: &[&str], columns: usize) -> String {
+    let longest = labels.iter().map(|label| label.chars().count()).max();
+    let width = longest.unwrap_or(0) + GAP;
+    // The last column needs no gap.
+    let across = ((columns + GAP) / width).max(1);
+    let rows = labels.len().div_ceil(across);
+    let mut list = String::new();
+    for row in 0..rows {
+        let mut line = String::new();
+        for label in labels.iter().skip(row).step_by(rows) {
+            line.push_str(&format!("{label:width$}"));
+        }
+        list.push_str(line.trim_end());
+        list.push_str("\r\n");
+    }
+    list
 }
 
 /// Whether more may follow a completed word without a blank.

@@ -12,6 +12,8 @@ pub enum OptionError {
     Unknown(char),
     /// The option needs a value.
     NoValue(char),
+    /// A word with two dashes: options have one letter.
+    Long,
 }
 
 impl core::fmt::Display for OptionError {
@@ -19,6 +21,7 @@ impl core::fmt::Display for OptionError {
         match self {
             Self::Unknown(name) => write!(formatter, "unknown option -{name}"),
             Self::NoValue(name) => write!(formatter, "option -{name} needs a value"),
+            Self::Long => formatter.write_str("options are one letter behind one dash"),
         }
     }
 }
@@ -44,6 +47,7 @@ impl Options {
                 Some("-") => {
                     options.operands.extend(arguments.by_ref().cloned());
                 }
+                Some(long) if long.starts_with('-') => return Err(OptionError::Long),
                 Some(letters) if !letters.is_empty() => {
                     options.letters(letters, &mut arguments, flags, valued)?;
                 }
@@ -129,6 +133,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         assert_eq!(parse("-x"), Err(OptionError::Unknown('x')));
         assert_eq!(parse("a -o"), Err(OptionError::NoValue('o')));
+        assert_eq!(parse("--os=1"), Err(OptionError::Long));
         assert_eq!(parse("-H -o 1 -o 2").unwrap().value('o'), Some("2"));
     }
 }

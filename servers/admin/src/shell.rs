@@ -12,7 +12,7 @@ use proto::console::{Event, Wait};
 
 use crate::commands::session::CLEAR_SCREEN;
 use crate::commands::{self, Session};
-use crate::completion::{candidates, common_prefix, is_open};
+use crate::completion::{candidates, common_prefix, in_columns, is_open};
 use crate::editor::{Editor, Outcome};
 use crate::failure::{FAILURE, Failure, INTERRUPTED, NOT_FOUND, SUCCESS, USAGE};
 use crate::filter::Filter;
@@ -30,6 +30,8 @@ const DEFAULT_COLUMNS: u16 = 80;
 const CARE_MS: u32 = 1000;
 /// Candidates that the tab key lists; more would scroll what matters away.
 const MAX_LISTED: usize = 100;
+/// Characters in a line when the console does not say how many there are.
+const LEAST_COLUMNS: usize = 80;
 
 /// One session.
 #[derive(Debug)]
@@ -184,11 +186,14 @@ impl<M: Machine> Shell<M> {
             None if found.is_empty() => send(&self.machine, b"\x07"),
             None => {
                 self.leave_line();
-                let mut list = String::new();
-                for candidate in found.iter().take(MAX_LISTED) {
-                    list.push_str(&candidate.label);
-                    list.push_str("\r\n");
-                }
+                let size = self.machine.console().size();
+                let columns = size.map_or(LEAST_COLUMNS, |size| usize::from(size.columns));
+                let labels: Vec<&str> = found
+                    .iter()
+                    .take(MAX_LISTED)
+                    .map(|candidate| candidate.label.as_str())
+                    .collect();
+                let mut list = in_columns(&labels, columns);
                 if found.len() > MAX_LISTED {
                     list.push_str(&format!("and {} more\r\n", found.len() - MAX_LISTED));
                 }

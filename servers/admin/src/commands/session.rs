@@ -1,4 +1,4 @@
-//! Commands about the session itself: `clear`, `echo`, `help`, `history`.
+//! Commands about the session itself: `clear`, `echo`, `help`, `history`, `sleep`.
 
 use alloc::format;
 use alloc::string::String;
@@ -31,6 +31,36 @@ pub(super) fn echo<M: Machine>(
 ) -> Result<(), Failure> {
     stream.print(&format!("{}\n", arguments.join(" ")));
     Ok(())
+}
+
+/// Longest time that `sleep` waits, in seconds: a day.
+const SLEEP_SECONDS_MAX: u32 = 24 * 3600;
+/// Longest time between two looks at the clock, in milliseconds.
+const NAP_MS: u32 = 1000;
+
+/// `sleep SECONDS`. What is typed ends a wait early, so it looks at the clock.
+pub(super) fn sleep<M: Machine>(
+    stream: &mut Stream<M>,
+    arguments: &[String],
+) -> Result<(), Failure> {
+    let [seconds] = arguments else {
+        return Err(usage("sleep"));
+    };
+    let seconds: u32 = seconds.parse().map_err(|_| usage("sleep"))?;
+    if seconds > SLEEP_SECONDS_MAX {
+        return Err(usage("sleep"));
+    }
+    let now_us = stream.machine().root().machine()?.uptime_us;
+    let end_us = now_us + u64::from(seconds) * 1_000_000;
+    loop {
+        let now_us = stream.machine().root().machine()?.uptime_us;
+        let left_ms = end_us.saturating_sub(now_us).div_ceil(1000);
+        if left_ms == 0 {
+            return Ok(());
+        }
+        let nap_ms = u32::try_from(left_ms).unwrap_or(NAP_MS).min(NAP_MS);
+        stream.pause(nap_ms)?;
+    }
 }
 
 /// `history`.

@@ -305,10 +305,32 @@ fn tab_lists_what_is_possible_and_rings_when_nothing_is() {
     let ran = run_script(vec![Step::Type(b"re\t".to_vec())]);
     assert!(
         ran.text
-            .contains("tessera# re\nreboot\nrestart\ntessera# re")
+            .contains("tessera# re\nreboot   restart\ntessera# re")
     );
     let ran = run_script(vec![Step::Type(b"zz\t".to_vec())]);
     assert!(ran.text.contains("tessera# zz\u{7}"));
+}
+
+#[test]
+fn help_is_given_where_it_is_asked_for() {
+    let ran = run_lines(&["help ps", "ps --help", "echo --help", "ps --all"]);
+    assert_eq!(ran.output("ps --help"), ran.output("help ps"));
+    assert_eq!(ran.output("echo --help"), "--help\n");
+    assert!(
+        ran.output("ps --all")
+            .contains("one letter behind one dash")
+    );
+}
+
+#[test]
+fn sleep_waits_and_keeps_what_is_typed() {
+    let ran = run_script(vec![Step::Type(b"sleep 3\ruptime\r".to_vec())]);
+    assert_eq!(ran.output("sleep 3"), "");
+    assert!(ran.output("uptime").contains("up "));
+    for wrong in ["sleep", "sleep x", "sleep 1 2", "sleep 4294967295"] {
+        let ran = run_lines(&[wrong]);
+        assert_eq!(ran.output(wrong), "usage: sleep SECONDS\n");
+    }
 }
 
 #[test]
@@ -348,7 +370,7 @@ proptest! {
                     admin::commands::COMMANDS
                         .iter()
                         .map(|command| command.name.to_owned())
-                        .filter(|name| !matches!(name.as_str(), "top" | "log"))
+                        .filter(|name| !matches!(name.as_str(), "top" | "log" | "sleep"))
                         .collect::<Vec<_>>()
                 ),
                 proptest::sample::select(
