@@ -118,6 +118,8 @@ impl ObjectType {
     pub const BPOBJ_SUBOBJ: ObjectType = ObjectType(53);
     /// New style: a ZAP of metadata.
     pub const ZAP_METADATA: ObjectType = ObjectType(0xc4);
+    /// An array of numbers that the pool keeps for itself.
+    pub const UINT64_METADATA: ObjectType = ObjectType(0xc3);
 
     /// New-style types say what they are in bits.
     const NEW_STYLE: u8 = 0x80;

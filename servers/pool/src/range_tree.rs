@@ -1,6 +1,7 @@
 //! Sets of disjoint ranges: the free space of a metaslab, or what a transaction group allocated of it.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 /// Disjoint, coalesced ranges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,6 +89,40 @@ impl RangeTree {
         Ok(())
     }
 
+    /// Removes as much of a range as is there; gives the parts that were not.
+    pub fn remove_present(&mut self, start: u64, length: u64) -> Result<Vec<(u64, u64)>, Overlap> {
+        let end = start
+            .checked_add(length)
+            .filter(|_| length > 0)
+            .ok_or(Overlap)?;
+        let before = self.ranges.range(..=start).next_back();
+        let first = before
+            .filter(|(_, last)| **last > start)
+            .map_or(start, |(&begin, _)| begin);
+        let touched = self.ranges.range(first..end);
+        let present: Vec<(u64, u64)> = touched
+            .map(|(&begin, &last)| (begin.max(start), last.min(end)))
+            .collect();
+        let mut absent = Vec::new();
+        let mut at = start;
+        for (begin, last) in present {
+            if begin > at {
+                absent.push((at, begin - at));
+            }
+            self.remove(begin, last - begin)?;
+            at = last;
+        }
+        if at < end {
+            absent.push((at, end - at));
+        }
+        Ok(absent)
+    }
+
+    /// Number of ranges.
+    pub fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
     /// Whether a range is wholly inside the set.
     pub fn contains(&self, start: u64, length: u64) -> bool {
         let inside = self.ranges.range(..=start).next_back();
@@ -139,6 +174,26 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_there_is_removed_and_the_rest_is_named(
+            present in proptest::collection::vec((0u64..64, 1u64..16), 0..10),
+            start in 0u64..64,
+            length in 1u64..30,
+        ) {
+            let mut tree = RangeTree::new();
+            for (start, length) in present {
+                let _ = tree.add(start, length);
+            }
+            let before: Vec<bool> = (0..100).map(|at| tree.contains(at, 1)).collect();
+            let absent = tree.remove_present(start, length).unwrap();
+            for at in 0..100 {
+                let inside = (start..start + length).contains(&at);
+                let named = absent.iter().any(|(start, length)| (*start..start + length).contains(&at));
+                prop_assert_eq!(tree.contains(at, 1), before[at as usize] && !inside);
+                prop_assert_eq!(named, inside && !before[at as usize]);
+            }
+        }
+
         #[test]
         fn the_set_is_what_a_bitmap_says(operations in proptest::collection::vec((any::<bool>(), 0u64..64, 1u64..16), 1..80)) {
             let mut tree = RangeTree::new();

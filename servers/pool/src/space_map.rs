@@ -18,12 +18,19 @@ const CORRUPT: Error = Error::Corrupt(Structure::SpaceMap);
 
 /// Longest run of a one-word entry, in units.
 pub const SHORT_RUN_MAX: u64 = 1 << 15;
+/// Longest run of a two-word entry, in units.
+pub const LONG_RUN_MAX: u64 = 1 << 36;
 /// First offset that a one-word entry cannot have, in units.
 pub const SHORT_OFFSET_END: u64 = 1 << 47;
 /// Units of log space maps are sectors of this size, whatever the vdev.
 pub const LOG_SHIFT: u32 = 9;
-/// The vdev field of entries that are not about a certain vdev.
-const NO_VDEV: u64 = 1 << 24;
+
+/// Entry of the MOS directory: the table of the logs of transaction groups. It is there while the feature is in use.
+pub(crate) const LOGS: &str = "com.delphix:log_spacemap_zap";
+/// Pair of a top-level vdev's configuration: its table in the MOS.
+pub(crate) const TOP_TABLE: &str = "com.delphix:vdev_zap_top";
+/// Entry of that table: see [`Spa::unflushed_array`].
+pub(crate) const UNFLUSHED_TXGS: &[u8] = b"com.delphix:ms_unflushed_phys_txgs";
 
 /// What an entry says of its range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +50,7 @@ pub struct Entry {
     pub offset: u64,
     /// Its length.
     pub run: u64,
-    /// The top-level vdev, in log space maps.
+    /// The top-level vdev: two-word entries have the field, which means something in log space maps only.
     pub vdev: Option<u32>,
 }
 
@@ -69,6 +76,14 @@ impl SpaceMapPhys {
         }
         Ok(phys)
     }
+
+    /// Counts an entry of `length` bytes.
+    pub fn count(&mut self, action: Action, length: u64) {
+        self.allocated += match action {
+            Action::Allocate => length as i64,
+            Action::Free => -(length as i64),
+        };
+    }
 }
 
 /// Reads the entries out of the words of one block.
@@ -86,7 +101,7 @@ pub fn decode(words: &[u64]) -> Result<Vec<Entry>, Error> {
                     action: action(second >> 63),
                     offset: second & !(1 << 63),
                     run: (word >> 24 & ((1 << 36) - 1)) + 1,
-                    vdev: (vdev != NO_VDEV).then_some(vdev as u32),
+                    vdev: Some(vdev as u32),
                 });
             }
             _ => entries.push(Entry {
@@ -116,6 +131,19 @@ pub fn encode_short(entry: Entry) -> Option<u64> {
     fits.then(|| entry.offset << 16 | free << 15 | (entry.run - 1))
 }
 
+/// The words of an entry in the long form, which the logs of transaction groups have; `None` when it fits no form.
+pub fn encode_long(entry: Entry) -> Option<[u64; 2]> {
+    let fits = (1..=LONG_RUN_MAX).contains(&entry.run) && entry.offset < 1 << 63;
+    let vdev = entry.vdev.map_or(0, u64::from);
+    let free = u64::from(entry.action == Action::Free);
+    fits.then(|| {
+        [
+            3 << 62 | (entry.run - 1) << 24 | vdev,
+            free << 63 | entry.offset,
+        ]
+    })
+}
+
 /// Reads all entries of a map.
 pub async fn load(objset: &Objset, object: u64) -> Result<Vec<Entry>, Error> {
     let dnode = objset.dnode(object).await?;
@@ -137,37 +165,30 @@ pub async fn load(objset: &Objset, object: u64) -> Result<Vec<Entry>, Error> {
 pub struct LogEntries {
     /// By vdev and metaslab, in the order in which they happened, in bytes of the vdev.
     changes: BTreeMap<(u64, u64), Vec<Entry>>,
+    /// By vdev: log2 of the size of its metaslabs, and for each the first group whose log has changes that its own map lacks.
+    unflushed: BTreeMap<u64, (u32, Vec<u64>)>,
 }
 
 impl LogEntries {
     /// Loads all logs of a pool.
     pub async fn load(spa: &Spa) -> Result<LogEntries, Error> {
-        let mut logs: Vec<(u64, u64)> = Vec::new();
-        for entry in entries_or_none(
-            spa.mos(),
-            spa.directory("com.delphix:log_spacemap_zap").unwrap_or(0),
-        )
-        .await?
-        {
-            let txg = u64::from_str_radix(&entry.text(), 16).map_err(|_| CORRUPT)?;
-            logs.push((txg, entry.value.u64().ok_or(CORRUPT)?));
-        }
-        logs.sort_unstable();
         let mut all = LogEntries::default();
-        if logs.is_empty() {
+        let Some(table) = spa.directory(LOGS) else {
             return Ok(all);
-        }
-        let mut flushed: BTreeMap<u64, (u32, Vec<u64>)> = BTreeMap::new();
+        };
         for top in spa.zio().vdevs().tops() {
-            flushed.insert(
-                top.config.id,
-                (top.config.metaslab_shift, spa.unflushed_txgs(top).await?),
-            );
+            let txgs = match spa.unflushed_array(top).await? {
+                0 => Vec::new(),
+                array => spa.unflushed_txgs(top, array).await?,
+            };
+            all.unflushed
+                .insert(top.config.id, (top.config.metaslab_shift, txgs));
         }
+        let logs = spa.space_logs(table).await?;
         for (txg, object) in logs {
             for entry in load(spa.mos(), object).await? {
                 let vdev = u64::from(entry.vdev.ok_or(CORRUPT)?);
-                let Some((shift, unflushed)) = flushed.get(&vdev) else {
+                let Some((shift, unflushed)) = all.unflushed.get(&vdev) else {
                     return Err(CORRUPT);
                 };
                 let offset = entry.offset.checked_shl(LOG_SHIFT).ok_or(CORRUPT)?;
@@ -193,6 +214,14 @@ impl LogEntries {
         self.changes
             .get(&(vdev, metaslab))
             .map_or(&[], Vec::as_slice)
+    }
+
+    /// The first group whose log may have changes of a metaslab that its own map lacks; 0 when no log has.
+    pub fn since(&self, vdev: u64, metaslab: u64) -> u64 {
+        let txgs = self.unflushed.get(&vdev).map(|(_, txgs)| txgs);
+        txgs.and_then(|txgs| txgs.get(usize::try_from(metaslab).ok()?))
+            .copied()
+            .unwrap_or(0)
     }
 
     /// Bytes allocated less bytes freed by the changes of one metaslab.
@@ -227,16 +256,31 @@ impl Spa {
             .words())
     }
 
-    /// For each metaslab, the first transaction group whose log has changes that its own map lacks.
-    async fn unflushed_txgs(&self, top: &Vdev) -> Result<Vec<u64>, Error> {
-        let Some(zap) = top.config.nvlist.u64("com.delphix:vdev_zap_top") else {
-            return Ok(Vec::new());
+    /// The logs of transaction groups that are still needed, oldest first, with their objects. `table` lists them.
+    pub(crate) async fn space_logs(&self, table: u64) -> Result<Vec<(u64, u64)>, Error> {
+        let mut logs = Vec::new();
+        for entry in entries_or_none(self.mos(), table).await? {
+            let txg = u64::from_str_radix(&entry.text(), 16).map_err(|_| CORRUPT)?;
+            logs.push((txg, entry.value.u64().ok_or(CORRUPT)?));
+        }
+        logs.sort_unstable();
+        Ok(logs)
+    }
+
+    /// The object that says from which group on logs have changes of each metaslab of a vdev; 0 when there is none.
+    pub(crate) async fn unflushed_array(&self, top: &Vdev) -> Result<u64, Error> {
+        let Some(zap) = top.config.nvlist.u64(TOP_TABLE) else {
+            return Ok(0);
         };
-        let zap = Zap::open(self.mos(), zap).await?;
-        let Some(object) = zap.lookup(b"com.delphix:ms_unflushed_phys_txgs").await? else {
-            return Ok(Vec::new());
-        };
-        let dnode = self.mos().dnode(object.u64().ok_or(CORRUPT)?).await?;
+        let entry = Zap::open(self.mos(), zap)
+            .await?
+            .lookup(UNFLUSHED_TXGS)
+            .await?;
+        entry.map_or(Ok(0), |object| object.u64().ok_or(CORRUPT))
+    }
+
+    async fn unflushed_txgs(&self, top: &Vdev, array: u64) -> Result<Vec<u64>, Error> {
+        let dnode = self.mos().dnode(array).await?;
         let count = top
             .metaslab_count()
             .min(crate::spa::stored_bytes(&dnode) / 8);
@@ -270,6 +314,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn long_entries_survive(offset in 0..1u64 << 63, run in 1..=LONG_RUN_MAX, free: bool, vdev in 0u32..1000) {
+            let action = if free { Action::Free } else { Action::Allocate };
+            let entry = Entry { action, offset, run, vdev: Some(vdev) };
+            prop_assert_eq!(decode(&encode_long(entry).unwrap()).unwrap(), [entry]);
+        }
+
         #[test]
         fn short_entries_survive(offset in 0..SHORT_OFFSET_END, run in 1..=SHORT_RUN_MAX, free: bool) {
             let action = if free { Action::Free } else { Action::Allocate };

@@ -24,6 +24,7 @@ pub use ledger::{BlockSums, Ledger, Rewrite, StoragePolicy, SyncPolicy};
 pub use objset_phys::{ObjsetPhys, ObjsetType, ZilHeader};
 pub use reclaim::{MAX_OBJECT, ObjectShape, OldSpill};
 pub use settings::{Budget, Settings, SyncMode};
+pub use usage::Accounting;
 
 use crate::arc::Buffer;
 use crate::blkptr::{BLKPTR_SIZE, BlockPointer};

@@ -93,6 +93,8 @@ pub struct ObjsetPhys {
 const NEW_SIZE: usize = 2048;
 /// Pointers in the object whose data are the dnodes.
 const METADNODE_POINTERS: usize = 3;
+/// Size of the block with room for the accounting of projects.
+const PROJECT_SIZE: usize = 4096;
 
 impl ObjsetPhys {
     /// Reads the block.
@@ -157,6 +159,11 @@ impl ObjsetPhys {
     /// Whether there is room for the objects that count space of users and groups.
     pub fn has_accounting(&self) -> bool {
         self.raw.len() >= ACCOUNTING_AT[1] + DNODE_SIZE
+    }
+
+    /// Lets the block have the object that counts the space of projects.
+    pub fn make_room_for_projects(&mut self) {
+        self.raw.resize(self.raw.len().max(PROJECT_SIZE), 0);
     }
 
     /// The block again, with what changed.

@@ -126,7 +126,8 @@ impl Pass<'_> {
         number: u64,
         object: DirtyObject,
     ) -> Result<Option<Rc<DnodePhys>>, Error> {
-        if !self.objset.counts_usage() || super::accounting_index(number).is_some() {
+        let counted = self.objset.counted();
+        if counted == 0 || super::accounting_index(number).is_some() {
             return self.object(number, object).await;
         }
         if let Some(before) = self.objset.stored_dnode(number).await? {
@@ -134,7 +135,7 @@ impl Pass<'_> {
         }
         let mut after = self.object(number, object).await?;
         if let Some(after) = &mut after {
-            self.usage.add(Rc::make_mut(after));
+            self.usage.add(Rc::make_mut(after), counted);
         }
         Ok(after)
     }

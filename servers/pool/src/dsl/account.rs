@@ -104,7 +104,9 @@ impl Spa {
         pointer: BlockPointer,
         ledger: Ledger,
     ) -> Result<(), Error> {
+        self.drop_livelist(open.dir).await?;
         let head = self.dsl_dataset(open.dataset).await?;
+        self.count_written(&head, &ledger.killed).await?;
         let mut freed = BlockSums::default();
         let mut kept = Vec::new();
         for old in &ledger.killed {
@@ -175,10 +177,8 @@ impl Spa {
         if kept.is_empty() {
             return Ok(BlockSums::default());
         }
-        let sums = Deadlist::open(self, head.phys.deadlist)
-            .await?
-            .insert(kept)
-            .await?;
+        let mut dead = Deadlist::open(self, head.phys.deadlist).await?;
+        let sums = dead.insert(kept).await?;
         let previous = self.dsl_dataset(head.phys.previous_snapshot).await?;
         let origin_txg = self.origin_txg(head.phys.dir).await?;
         let (mut unique, mut to_snapshots) = (0, 0);

@@ -61,10 +61,14 @@ impl Spa {
         }
         let (parent, child) = self.new_place(name).await?;
         self.check_writable().await?;
+        self.check_unencrypted(&parent).await?;
+        self.check_unencrypted(&origin.dir).await?;
         let txg = self.open_txg();
         let mut creation = Creation { txg, now, random };
         let dir = self
             .create_dir(Some((&parent, child)), &mut creation)
+            .await?;
+        self.count_new_dir(parent.object, dir.object, &mut creation)
             .await?;
         let head = self
             .create_head(&dir, &origin.dataset, &mut creation)
@@ -103,6 +107,7 @@ impl Spa {
         {
             return Err(Error::InvalidArgument);
         }
+        self.check_unencrypted(&entry.dir).await?;
         let mut creation = Creation {
             txg: self.open_txg(),
             now,
@@ -118,6 +123,12 @@ impl Spa {
         creation: &mut Creation<'_>,
     ) -> Result<(), Error> {
         let mos = self.mos();
+        self.drop_livelist(entry.dir.object).await?;
+        self.forget_written_since(
+            &entry.dataset,
+            entry.dataset.phys.previous_snapshot_txg..=u64::MAX,
+        )
+        .await?;
         let objset = self.take_open(entry).await?;
         let head = self.dsl_dataset(entry.dataset.object).await?.phys;
         let freed = self
@@ -217,6 +228,8 @@ impl Spa {
             self.count_space(parent, UsedBy::ChildReservations, unused.times(sign))
                 .await?;
         }
+        self.move_counts(dir.object, old_parent.object, parent.object)
+            .await?;
         let mut phys = self.dsl_dir(dir.object).await?.phys;
         phys.parent = parent.object;
         self.mos().set_bonus(dir.object, phys.encode()).await

@@ -1,14 +1,14 @@
 //! Making directories, data sets and snapshots in the MOS.
 
-use alloc::rc::Rc;
 use alloc::vec;
 
 use super::dataset::DATASET_BONUS;
 use super::deadlist::Deadlist;
 use super::dir::DIR_BONUS;
+use super::limits::Counted;
 use super::{DslDataset, DslDatasetPhys, DslDir, DslDirPhys, OpenDataset};
 use crate::bpobj;
-use crate::dmu::{NewObject, Objset, ObjsetType};
+use crate::dmu::{NewObject, ObjsetType};
 use crate::dnode::ObjectType;
 use crate::error::Error;
 use crate::spa::Spa;
@@ -53,11 +53,9 @@ impl Spa {
         let origin = self.create_origin(&root, &mut creation).await?;
         let root = self.dsl_dir(root.object).await?;
         let head = self.create_head(&root, &origin, &mut creation).await?;
-        let objset = Rc::new(Objset::create(
-            self.zio().clone(),
-            head.object,
-            ObjsetType::Filesystem,
-        ));
+        let objset = self
+            .create_objset(head.object, ObjsetType::Filesystem, &mut creation)
+            .await?;
         zpl::create(&objset, txg, now, creation.random).await?;
         self.add_open_dataset(OpenDataset {
             objset,
@@ -205,6 +203,9 @@ impl Spa {
         creation: &mut Creation<'_>,
     ) -> Result<DslDataset, Error> {
         let mos = self.mos();
+        self.drop_livelist(head.phys.dir).await?;
+        self.count_limited(head.phys.dir, Counted::Snapshots, 1)
+            .await?;
         let snapshot = self.create_snapshot_object(head, creation).await?;
         if head.phys.previous_snapshot != 0 {
             self.link_after_previous(head, &snapshot, creation).await?;

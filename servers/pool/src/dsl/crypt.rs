@@ -4,21 +4,34 @@ use alloc::rc::Rc;
 
 use super::DslDir;
 use crate::crypt::{DatasetKey, KeyFormat, Suite, WrappedKeys};
-use crate::error::{Error, Structure};
+use crate::error::{Error, Structure, Unsupported};
 use crate::spa::Spa;
 use crate::zap::Zap;
 
 const CORRUPT: Error = Error::Corrupt(Structure::Keys);
 
+/// Entry of a directory whose data sets are encrypted.
+const KEYS: &str = "com.datto:crypto_key_obj";
 /// Values of the `keyformat` property.
 const FORMAT_RAW: u64 = 1;
 const FORMAT_HEX: u64 = 2;
 const FORMAT_PASSPHRASE: u64 = 3;
 
 impl Spa {
+    /// Refuses what would write to the encrypted data sets of a directory, which are only read.
+    ///
+    /// # Errors
+    /// `Unsupported` when they are encrypted.
+    pub(super) async fn check_unencrypted(&self, dir: &DslDir) -> Result<(), Error> {
+        match self.dir_extension(dir, KEYS).await? {
+            Some(_) => Err(Error::Unsupported(Unsupported::Writing)),
+            None => Ok(()),
+        }
+    }
+
     /// The keys of a directory's data sets, as stored; `None` when they are not encrypted.
     pub async fn wrapped_keys(&self, dir: &DslDir) -> Result<Option<WrappedKeys>, Error> {
-        let Some(object) = self.dir_extension(dir, "com.datto:crypto_key_obj").await? else {
+        let Some(object) = self.dir_extension(dir, KEYS).await? else {
             return Ok(None);
         };
         let zap = Zap::open(self.mos(), object.u64().ok_or(CORRUPT)?).await?;

@@ -21,6 +21,10 @@ const CORRUPT: Error = Error::Corrupt(Structure::BlockList);
 /// Bonus of a dead list: used, compressed, uncompressed and padding.
 const BONUS_SIZE: usize = 320;
 
+/// Entry of the MOS directory: the list that OpenZFS gives to all keys without pointers.
+const EMPTY_LIST: &str = "empty_bpobj";
+const EMPTY_LIST_FEATURE: &str = "com.delphix:empty_bpobj";
+
 /// An open dead list.
 pub(super) struct Deadlist<'a> {
     spa: &'a Spa,
@@ -102,8 +106,28 @@ impl<'a> Deadlist<'a> {
             return Ok(());
         }
         let list = self.forget_key(key).await?;
-        let (_, before) = self.lists.range(..key).next_back().ok_or(CORRUPT)?;
-        bpobj::join(self.spa.mos(), *before, list).await
+        let (&before, _) = self.lists.range(..key).next_back().ok_or(CORRUPT)?;
+        self.join(before, list).await
+    }
+
+    /// The list of a key, to be appended to: the list that all empty ones share is replaced by one of its own.
+    async fn own_list(&mut self, key: u64) -> Result<u64, Error> {
+        let list = *self.lists.get(&key).ok_or(CORRUPT)?;
+        if Some(list) != self.spa.directory(EMPTY_LIST) {
+            return Ok(list);
+        }
+        self.spa.release_empty_list().await?;
+        self.add_key(key).await?;
+        self.lists.get(&key).copied().ok_or(CORRUPT)
+    }
+
+    /// Joins a list that has no key any more to that of a key.
+    async fn join(&mut self, key: u64, list: u64) -> Result<(), Error> {
+        if Some(list) == self.spa.directory(EMPTY_LIST) {
+            return self.spa.release_empty_list().await;
+        }
+        let own = self.own_list(key).await?;
+        bpobj::join(self.spa.mos(), own, list).await
     }
 
     /// Sums of everything in it.
@@ -138,18 +162,19 @@ impl<'a> Deadlist<'a> {
     }
 
     /// Adds blocks.
-    pub async fn insert(&self, pointers: &[BlockPointer]) -> Result<BlockSums, Error> {
-        let mut by_list: BTreeMap<u64, Vec<BlockPointer>> = BTreeMap::new();
+    pub async fn insert(&mut self, pointers: &[BlockPointer]) -> Result<BlockSums, Error> {
+        let mut by_key: BTreeMap<u64, Vec<BlockPointer>> = BTreeMap::new();
         for pointer in pointers {
-            let (_, list) = self
+            let (key, _) = self
                 .lists
                 .range(..pointer.birth())
                 .next_back()
                 .ok_or(CORRUPT)?;
-            by_list.entry(*list).or_default().push(*pointer);
+            by_key.entry(*key).or_default().push(*pointer);
         }
         let mut added = BlockSums::default();
-        for (list, pointers) in by_list {
+        for (key, pointers) in by_key {
+            let list = self.own_list(key).await?;
             added += bpobj::append(self.spa.mos(), self.spa.zio(), list, &pointers).await?;
         }
         let mut sums = self.sums().await?;
@@ -166,7 +191,7 @@ impl<'a> Deadlist<'a> {
         for key in keys {
             let list = self.forget_key(key).await?;
             sums -= bpobj::sums(self.spa.mos(), list).await?;
-            all.extend(bpobj::destroy(self.spa.mos(), list).await?);
+            all.extend(self.spa.destroy_list(list).await?);
         }
         self.set_sums(sums).await?;
         Ok(all)
@@ -177,8 +202,8 @@ impl<'a> Deadlist<'a> {
         let mut sums = self.sums().await?;
         sums += other.sums().await?;
         for (key, list) in core::mem::take(&mut other.lists) {
-            let (_, own) = self.lists.range(..=key).next_back().ok_or(CORRUPT)?;
-            bpobj::join(self.spa.mos(), *own, list).await?;
+            let (&own, _) = self.lists.range(..=key).next_back().ok_or(CORRUPT)?;
+            self.join(own, list).await?;
         }
         self.set_sums(sums).await?;
         self.spa.mos().free_object(other.object).await
@@ -187,8 +212,35 @@ impl<'a> Deadlist<'a> {
     /// Removes it; the blocks in it are somebody else's to free.
     pub async fn destroy(self) -> Result<(), Error> {
         for list in self.lists.into_values() {
-            bpobj::destroy(self.spa.mos(), list).await?;
+            self.spa.destroy_list(list).await?;
         }
         self.spa.mos().free_object(self.object).await
+    }
+}
+
+impl Spa {
+    /// Removes a list that a dead list had; gives its pointers.
+    async fn destroy_list(&self, list: u64) -> Result<Vec<BlockPointer>, Error> {
+        if Some(list) == self.directory(EMPTY_LIST) {
+            self.release_empty_list().await?;
+            return Ok(Vec::new());
+        }
+        bpobj::destroy(self.mos(), list).await
+    }
+
+    /// One dead list less uses the list that all empty ones share, which goes with the last.
+    async fn release_empty_list(&self) -> Result<(), Error> {
+        self.count_feature(EMPTY_LIST_FEATURE, -1).await?;
+        let counts = self.feature_counts().await?;
+        if counts
+            .get(EMPTY_LIST_FEATURE)
+            .is_some_and(|count| *count > 0)
+        {
+            return Ok(());
+        }
+        if let Some(list) = self.remove_directory(EMPTY_LIST).await? {
+            self.mos().free_object(list).await?;
+        }
+        Ok(())
     }
 }

@@ -7,7 +7,10 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::account::{SpaceChange, UsedBy};
+use super::bookmark::BOOKMARKS;
 use super::deadlist::Deadlist;
+use super::limits::Counted;
+use super::receive::RECEIVE_CLONE;
 use super::{DatasetEntry, DslDataset, DslDir};
 use crate::dmu::{BlockSums, Objset};
 use crate::error::{Error, Structure};
@@ -16,11 +19,13 @@ use crate::zap::{Zap, entries_or_none, update};
 
 /// `flags` of a snapshot: it goes when its last clone or hold does.
 const FLAG_DEFER_DESTROY: u64 = 8;
-/// Entry of a head: the table of its bookmarks.
-const BOOKMARKS: &str = "com.delphix:bookmarks";
-const BOOKMARKS_FEATURE: &str = "com.delphix:bookmarks";
 /// Entries of a data set that are features it uses, which the pool counts.
-pub(super) const DATASET_FEATURES: [&str; 7] = [
+pub(super) const DATASET_FEATURES: [&str; 12] = [
+    "org.zfsonlinux:userobj_accounting",
+    "org.zfsonlinux:project_quota",
+    "org.openzfs:zilsaxattr",
+    "org.zfsonlinux:longname",
+    "com.klarasystems:large_microzap",
     "org.open-zfs:large_blocks",
     "org.zfsonlinux:large_dnode",
     "org.illumos:sha512",
@@ -53,6 +58,7 @@ impl Spa {
     async fn try_destroy(&self, name: &str, deferral: Deferral, now: u64) -> Result<(), Error> {
         self.check_writable().await?;
         let entry = self.find_dataset(name).await?;
+        self.check_unencrypted(&entry.dir).await?;
         if entry.dataset.is_snapshot() {
             if entry.dataset.phys.children > 1 || self.is_held(&entry.dataset).await? {
                 if deferral == Deferral::Refused {
@@ -104,6 +110,9 @@ impl Spa {
     /// Takes a snapshot without clones and holds out of its chain and frees what only it has.
     async fn destroy_snapshot(&self, snapshot: &DslDataset) -> Result<(), Error> {
         let mos = self.mos();
+        self.count_limited(snapshot.phys.dir, Counted::Snapshots, -1)
+            .await?;
+        self.forget_written(snapshot).await?;
         let previous = self.unlink_snapshot(snapshot).await?;
         let next = self.dsl_dataset(snapshot.phys.next_snapshot).await?;
         let mut next_list = Deadlist::open(self, next.phys.deadlist).await?;
@@ -270,8 +279,12 @@ impl Spa {
             if DATASET_FEATURES.contains(&name.as_str()) {
                 self.count_feature(&name, -1).await?;
             } else if name == BOOKMARKS {
-                self.count_feature(BOOKMARKS_FEATURE, -1).await?;
-                self.mos().free_object(value.u64().unwrap_or(0)).await?;
+                self.count_feature(BOOKMARKS, -1).await?;
+                let table = value.u64().unwrap_or(0);
+                for bookmark in entries_or_none(self.mos(), table).await? {
+                    self.release_bookmark(&bookmark).await?;
+                }
+                self.mos().free_object(table).await?;
             }
         }
         Ok(())
@@ -281,6 +294,12 @@ impl Spa {
     pub(super) async fn destroy_head(&self, entry: &DatasetEntry) -> Result<(), Error> {
         let mos = self.mos();
         self.clear_reservations(&entry.dir).await?;
+        self.drop_livelist(entry.dir.object).await?;
+        // What receives write to was never counted.
+        if !entry.name.ends_with(RECEIVE_CLONE) {
+            self.count_limited(entry.dir.phys.parent, Counted::Filesystems, -1)
+                .await?;
+        }
         let objset = self.take_open(entry).await?;
         let freed = self
             .free_blocks_of(&objset, entry.dataset.phys.previous_snapshot_txg)
@@ -353,6 +372,12 @@ impl Spa {
         let (_, own) = name.rsplit_once('/').ok_or(Error::InvalidName)?;
         let parent = self.dsl_dir(dir.phys.parent).await?;
         update::remove(self.mos(), parent.phys.child_dirs, own.as_bytes()).await?;
+        // What is delegated stands in a table for each kind of user.
+        for entry in entries_or_none(self.mos(), dir.phys.delegation).await? {
+            self.mos()
+                .free_object(entry.value.u64().unwrap_or(0))
+                .await?;
+        }
         let tables: Vec<u64> = [
             dir.phys.child_dirs,
             dir.phys.props,

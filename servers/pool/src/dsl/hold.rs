@@ -1,6 +1,7 @@
 //! Holds on snapshots, and making and removing bookmarks.
 
 use super::DslDataset;
+use super::bookmark::BOOKMARKS;
 use super::create::Creation;
 use super::open::valid_name;
 use crate::dnode::ObjectType;
@@ -8,8 +9,6 @@ use crate::error::Error;
 use crate::spa::Spa;
 use crate::zap::{Zap, ZapValue, entries_or_none, update};
 
-/// Entry of a head: the table of its bookmarks; the feature has the same name.
-const BOOKMARKS: &str = "com.delphix:bookmarks";
 /// Longest tag of a hold.
 const MAX_TAG: usize = 255;
 
@@ -137,6 +136,11 @@ impl Spa {
             .await?
             .and_then(|value| value.u64());
         let table = known.ok_or(Error::NotFound)?;
+        let bookmarks = entries_or_none(self.mos(), table).await?;
+        let found = bookmarks
+            .iter()
+            .find(|bookmark| bookmark.name == name.as_bytes());
+        self.release_bookmark(found.ok_or(Error::NotFound)?).await?;
         update::remove(self.mos(), table, name.as_bytes()).await?;
         if entries_or_none(self.mos(), table).await?.is_empty() {
             self.mos().free_object(table).await?;

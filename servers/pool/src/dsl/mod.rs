@@ -14,6 +14,8 @@ mod destroy;
 mod dir;
 mod extension;
 mod hold;
+mod limits;
+mod livelist;
 mod names;
 mod open;
 mod promote;

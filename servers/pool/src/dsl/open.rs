@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::NewValue;
 use super::account::{SpaceChange, UsedBy};
 use super::create::Creation;
-use crate::dmu::{Objset, ObjsetType, Rewrite, SyncPolicy};
+use crate::dmu::{Accounting, Objset, ObjsetType, Rewrite, SyncPolicy};
 use crate::error::Error;
 use crate::spa::Spa;
 use crate::zap::Zap;
@@ -14,6 +14,12 @@ use crate::{zpl, zvol};
 
 /// Longest name of a data set or snapshot, without its path.
 const MAX_NAME: usize = 49;
+
+/// What file systems count when the pool has these features.
+const ACCOUNTING_FEATURES: [(&str, Accounting); 2] = [
+    ("org.zfsonlinux:userobj_accounting", Accounting::Objects),
+    ("org.zfsonlinux:project_quota", Accounting::Projects),
+];
 
 /// A head whose objects may change.
 pub struct OpenDataset {
@@ -104,6 +110,26 @@ impl Spa {
         Ok(objset)
     }
 
+    /// The objects of a new head, which are none yet. What the pool counts of file systems is counted from the start.
+    pub(super) async fn create_objset(
+        &self,
+        head: u64,
+        kind: ObjsetType,
+        creation: &mut Creation<'_>,
+    ) -> Result<Rc<Objset>, Error> {
+        let objset = Objset::create(self.zio().clone(), head, kind);
+        if kind == ObjsetType::Filesystem {
+            let features = self.feature_counts().await?;
+            for (guid, accounting) in ACCOUNTING_FEATURES {
+                if features.contains_key(guid) {
+                    objset.account_for(accounting);
+                    self.use_feature(head, guid, creation).await?;
+                }
+            }
+        }
+        Ok(Rc::new(objset))
+    }
+
     /// Makes an empty file system below its parent and commits it.
     pub async fn create_filesystem(
         &self,
@@ -157,10 +183,13 @@ impl Spa {
     ) -> Result<(), Error> {
         let (parent, child) = self.new_place(name).await?;
         self.check_writable().await?;
+        self.check_unencrypted(&parent).await?;
         let txg = self.open_txg();
         let mut creation = Creation { txg, now, random };
         let dir = self
             .create_dir(Some((&parent, child)), &mut creation)
+            .await?;
+        self.count_new_dir(parent.object, dir.object, &mut creation)
             .await?;
         let origin = self.origin_snapshot().await?;
         let head = self.create_head(&dir, &origin, &mut creation).await?;
@@ -168,7 +197,7 @@ impl Spa {
             Contents::Filesystem => ObjsetType::Filesystem,
             Contents::Volume(_) => ObjsetType::Volume,
         };
-        let objset = Rc::new(Objset::create(self.zio().clone(), head.object, kind));
+        let objset = self.create_objset(head.object, kind, &mut creation).await?;
         match contents {
             Contents::Filesystem => zpl::create(&objset, txg, now, creation.random).await?,
             Contents::Volume(volume) => {
@@ -223,6 +252,7 @@ impl Spa {
             return Err(Error::AlreadyExists);
         }
         self.check_writable().await?;
+        self.check_unencrypted(&entry.dir).await?;
         let txg = self.open_txg();
         // A snapshot has no log.
         self.open_head(path).await?.end_log()?;

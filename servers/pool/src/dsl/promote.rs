@@ -7,6 +7,7 @@ use super::DslDataset;
 use super::account::{SpaceChange, UsedBy};
 use super::create::Creation;
 use super::deadlist::Deadlist;
+use super::limits::Counted;
 use crate::dmu::BlockSums;
 use crate::dnode::ObjectType;
 use crate::error::{Error, Structure};
@@ -65,6 +66,7 @@ impl Spa {
         }
         let former_dir = self.dsl_dir(origin.phys.dir).await?;
         let former = self.dsl_dataset(former_dir.phys.head_dataset).await?;
+        self.check_unencrypted(&former_dir).await?;
         let promotion = Promotion {
             shared: self.line(&origin, former_dir.phys.origin).await?,
             of_clone: self.line(&clone, origin.object).await?,
@@ -144,6 +146,17 @@ impl Spa {
         self.swap_origins(promotion, creation).await?;
         self.move_snapshots(promotion).await?;
         let (clone_dir, former_dir) = (promotion.clone.phys.dir, promotion.former.phys.dir);
+        for dir in [clone_dir, former_dir] {
+            self.drop_livelist(dir).await?;
+        }
+        for head in [&promotion.clone, &promotion.former] {
+            self.forget_written_since(head, 0..=u64::MAX).await?;
+        }
+        let snapshots = promotion.shared.len() as i64;
+        self.count_limited(former_dir, Counted::Snapshots, -snapshots)
+            .await?;
+        self.count_limited(clone_dir, Counted::Snapshots, snapshots)
+            .await?;
         self.move_sums(clone_dir, SpaceChange::plus(moved), of_clone)
             .await?;
         self.move_sums(former_dir, SpaceChange::minus(moved), of_former)

@@ -327,7 +327,7 @@ impl Spa {
         Ok(())
     }
 
-    /// Says that a data set uses a feature.
+    /// Says that a data set uses a feature, once.
     pub(super) async fn use_feature(
         &self,
         dataset: u64,

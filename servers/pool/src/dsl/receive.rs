@@ -171,7 +171,12 @@ impl Spa {
         if !kept && !self.directory_of_origin(&origin).await? {
             return Err(Error::AlreadyExists);
         }
+        self.check_unencrypted(&parent).await?;
         let dir = self.create_dir(Some((&parent, own)), creation).await?;
+        if own != RECEIVE_CLONE {
+            self.count_new_dir(parent.object, dir.object, creation)
+                .await?;
+        }
         let head = self.create_head(&dir, &origin, creation).await?;
         self.set_inconsistent(head.object, Consistency::Partial)
             .await?;
@@ -179,7 +184,7 @@ impl Spa {
             .await?;
         let objset = match base {
             ReceiveBase::Nothing(kind) | ReceiveBase::Overwrite(kind) => {
-                Rc::new(Objset::create(self.zio().clone(), head.object, kind))
+                self.create_objset(head.object, kind, creation).await?
             }
             _ => self.open_objset(&head, None).await?,
         };

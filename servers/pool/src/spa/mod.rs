@@ -8,7 +8,9 @@ mod history;
 mod import;
 mod mos;
 mod pool_set;
+mod record;
 mod space;
+mod space_log;
 mod sync;
 
 use alloc::collections::BTreeMap;

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::zap::{Zap, ZapValue, entries_or_none, update};
 
 /// The state in labels of a pool that is in nobody's use.
-const EXPORTED: u64 = 1;
+pub(super) const EXPORTED: u64 = 1;
 /// Features that can be enabled: what is written with them is kept up.
 const ENABLED_BY_USER: [&str; 9] = [
     "async_destroy",

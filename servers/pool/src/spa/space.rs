@@ -8,7 +8,7 @@ use super::{Spa, SpaState, mos};
 use crate::block_device::Access;
 use crate::error::{Error, Unsupported};
 use crate::metaslab::{Allocator, TopSpace};
-use crate::space_map::{self, LogEntries, SpaceMapPhys};
+use crate::space_map::{self, Entry, LogEntries, SpaceMapPhys};
 use crate::vdev::config::Purpose;
 use crate::vdev::{Vdev, VdevKind};
 
@@ -19,12 +19,16 @@ const NEEDED: [&str; 3] = [
     "com.delphix:embedded_data",
 ];
 /// Features that may be active besides: they ask nothing of a writer that is not done.
-const HARMLESS: [&str; 13] = [
+const HARMLESS: &[&str] = &[
     "com.delphix:spacemap_histogram",
     "com.delphix:enabled_txg",
     "com.delphix:extensible_dataset",
     "com.delphix:spacemap_v2",
+    "com.delphix:log_spacemap",
+    "com.klarasystems:vdev_zaps_v2",
     "com.delphix:bookmarks",
+    "org.zfsonlinux:userobj_accounting",
+    "org.zfsonlinux:project_quota",
     "org.open-zfs:large_blocks",
     "org.zfsonlinux:large_dnode",
     "org.illumos:sha512",
@@ -33,6 +37,14 @@ const HARMLESS: [&str; 13] = [
     "org.openzfs:blake3",
     "org.freebsd:zstd_compress",
     "com.joyent:multi_vdev_crash_dump",
+    "com.delphix:empty_bpobj",
+    "com.delphix:head_errlog",
+    "com.datto:bookmark_v2",
+    "com.delphix:bookmark_written",
+    "com.delphix:livelist",
+    "com.joyent:filesystem_limits",
+    "com.datto:encryption",
+    "org.openzfs:zilsaxattr",
 ];
 
 impl Spa {
@@ -67,29 +79,38 @@ impl Spa {
     /// Loads the free space of all vdevs from their space maps.
     pub(super) async fn load_allocator(&self) -> Result<(), Error> {
         let mut spaces = Vec::new();
+        let logs = LogEntries::load(self).await?;
         for top in self.zio().vdevs().tops() {
             let Some(mut space) = TopSpace::new(top)? else {
                 continue;
             };
+            space.unflushed_array = self.unflushed_array(top).await?;
             let maps = self.metaslab_maps(top).await?;
             for (index, (metaslab, object)) in space.metaslabs.iter_mut().zip(maps).enumerate() {
-                if object == 0 {
-                    continue;
+                let id = (top.config.id, index as u64);
+                metaslab.unflushed.since = logs.since(id.0, id.1);
+                if object != 0 {
+                    metaslab.map_object = object;
+                    metaslab.replay(&self.own_entries(top, id.1, object).await?)?;
                 }
-                let start = (index as u64) << top.config.metaslab_shift;
-                let shift = top.config.ashift;
-                let mut entries = space_map::load(self.mos(), object).await?;
-                for entry in &mut entries {
-                    entry.offset = (entry.offset << shift).saturating_add(start);
-                    entry.run <<= shift;
-                }
-                metaslab.replay(&entries)?;
-                metaslab.map_object = object;
+                metaslab.replay_unflushed(logs.of(id.0, id.1))?;
             }
             spaces.push(space);
         }
         self.zio().set_allocator(Allocator::new(spaces));
         Ok(())
+    }
+
+    /// The entries of a metaslab's own map, in bytes of the vdev.
+    async fn own_entries(&self, top: &Vdev, index: u64, object: u64) -> Result<Vec<Entry>, Error> {
+        let start = index << top.config.metaslab_shift;
+        let shift = top.config.ashift;
+        let mut entries = space_map::load(self.mos(), object).await?;
+        for entry in &mut entries {
+            entry.offset = (entry.offset << shift).saturating_add(start);
+            entry.run <<= shift;
+        }
+        Ok(entries)
     }
 
     fn data_tops(&self) -> impl Iterator<Item = &Vdev> {

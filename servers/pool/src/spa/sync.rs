@@ -3,7 +3,6 @@
 //! Data sets are written first, then the MOS, which records the space that all of it took. Recording changes the MOS again, so it
 //! is written in passes; from the second on, blocks of this group are overwritten in place, until a pass takes no more space.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{Spa, SpaState};
@@ -12,10 +11,7 @@ use crate::compress::Compression;
 use crate::dmu::{NewObject, Rewrite, StoragePolicy, SyncPolicy};
 use crate::dnode::ObjectType;
 use crate::error::{Error, Structure};
-use crate::layout::put_u64;
-use crate::metaslab::{HISTOGRAM_LENGTH, histogram};
 use crate::nvlist::Value;
-use crate::space_map::{Entry, SHORT_RUN_MAX, SpaceMapPhys, encode_short};
 use crate::zap::update;
 use crate::zio::Embedding;
 
@@ -23,13 +19,6 @@ use crate::zio::Embedding;
 const MAX_PASSES: usize = 32;
 /// Copies of the MOS's blocks.
 const MOS_COPIES: usize = 3;
-/// Size of a new space map's blocks.
-const SPACE_MAP_BLOCK: usize = 4096;
-/// Bonus of a space map: object, length, allocated, five words of padding, histogram.
-const SPACE_MAP_BONUS: usize = 8 * (8 + HISTOGRAM_LENGTH);
-const HISTOGRAM_AT: usize = 8 * 8;
-const SPACEMAP_HISTOGRAM: &[u8] = b"com.delphix:spacemap_histogram";
-
 const METADATA: StoragePolicy = StoragePolicy {
     compression: Compression::Lz4,
     checksum: ChecksumKind::Fletcher4,
@@ -93,134 +82,20 @@ impl Spa {
 
     async fn sync_mos(&self, txg: u64) -> Result<(), Error> {
         let mut rewrite = Rewrite::Never;
+        let log = self.begin_space_log(txg).await?;
+        // What the data sets took is recorded before the first pass, so that most of it is written compressed.
+        self.record_space(txg, log).await?;
         for _ in 0..MAX_PASSES {
             let (_, ledger) = self.mos().sync(self.sync_policy(txg, rewrite)).await?;
             for pointer in &ledger.killed {
                 self.zio().free(pointer)?;
             }
             rewrite = Rewrite::InPlace;
-            if !self.record_space().await? {
+            if !self.record_space(txg, log).await? {
                 return Ok(());
             }
         }
         Err(Error::NoSpace)
-    }
-
-    /// Appends what was allocated and freed to the space maps; says whether there was anything.
-    async fn record_space(&self) -> Result<bool, Error> {
-        let mut changed = false;
-        let tops: Vec<(u32, usize)> = self
-            .zio()
-            .allocator()
-            .tops_mut()
-            .iter()
-            .map(|top| (top.vdev, top.metaslabs.len()))
-            .collect();
-        for (position, (vdev, count)) in tops.into_iter().enumerate() {
-            for index in 0..count {
-                let changes = {
-                    let mut allocator = self.zio().allocator();
-                    let metaslab = &mut allocator.tops_mut()[position].metaslabs[index];
-                    if !metaslab.is_dirty() {
-                        continue;
-                    }
-                    (metaslab.map_object, metaslab.take_changes()?)
-                };
-                changed = true;
-                let (mut object, changes) = changes;
-                if object == 0 {
-                    object = self.create_space_map(vdev, index as u64).await?;
-                    self.zio().allocator().tops_mut()[position].metaslabs[index].map_object =
-                        object;
-                }
-                let shift = self
-                    .zio()
-                    .vdevs()
-                    .top(vdev)
-                    .map_or(9, |top| top.config.ashift);
-                self.append_space_map(object, shift, changes).await?;
-            }
-        }
-        Ok(changed)
-    }
-
-    async fn create_space_map(&self, vdev: u32, index: u64) -> Result<u64, Error> {
-        let object = self
-            .mos()
-            .allocate(NewObject {
-                object_type: ObjectType::SPACE_MAP,
-                block_size: SPACE_MAP_BLOCK,
-                bonus_type: ObjectType::SPACE_MAP_HEADER,
-                bonus: vec![0; SPACE_MAP_BONUS],
-            })
-            .await?;
-        let array = self
-            .zio()
-            .vdevs()
-            .top(vdev)
-            .and_then(|_| self.metaslab_array(vdev));
-        let array = array.ok_or(Error::Corrupt(Structure::SpaceMap))?;
-        self.mos()
-            .write(array, index * 8, &object.to_le_bytes())
-            .await?;
-        let features = self.directory("features_for_write").unwrap_or(0);
-        let counts = self.feature_counts().await?;
-        let count = counts
-            .iter()
-            .find(|(guid, _)| guid.as_bytes() == SPACEMAP_HISTOGRAM);
-        if let Some((_, count)) = count {
-            update::update(self.mos(), features, SPACEMAP_HISTOGRAM, count + 1).await?;
-        }
-        Ok(object)
-    }
-
-    async fn append_space_map(
-        &self,
-        object: u64,
-        shift: u32,
-        changes: crate::metaslab::MetaslabChanges,
-    ) -> Result<(), Error> {
-        let dnode = self.mos().dnode(object).await?;
-        let mut phys = SpaceMapPhys::of(&dnode)?;
-        let mut words = Vec::new();
-        for (action, offset, length) in changes.entries {
-            let (mut offset, mut run) = (offset >> shift, length >> shift);
-            phys.allocated += match action {
-                crate::space_map::Action::Allocate => length as i64,
-                crate::space_map::Action::Free => -(length as i64),
-            };
-            while run > 0 {
-                let part = run.min(SHORT_RUN_MAX);
-                let entry = Entry {
-                    action,
-                    offset,
-                    run: part,
-                    vdev: None,
-                };
-                words.extend(
-                    encode_short(entry)
-                        .ok_or(Error::Corrupt(Structure::SpaceMap))?
-                        .to_le_bytes(),
-                );
-                offset += part;
-                run -= part;
-            }
-        }
-        self.mos().write(object, phys.length, &words).await?;
-        phys.length += words.len() as u64;
-        let mut bonus = dnode.phys.bonus.clone();
-        put_u64(&mut bonus, 0, object);
-        put_u64(&mut bonus, 8, phys.length);
-        put_u64(&mut bonus, 16, phys.allocated as u64);
-        if bonus.len() == SPACE_MAP_BONUS {
-            for (bucket, count) in histogram(&changes.free_lengths, shift)
-                .into_iter()
-                .enumerate()
-            {
-                put_u64(&mut bonus, HISTOGRAM_AT + 8 * bucket, count);
-            }
-        }
-        self.mos().set_bonus(object, bonus).await
     }
 
     /// Puts the configuration into its object of the MOS.
@@ -253,6 +128,15 @@ impl Spa {
         .await
     }
 
+    /// Removes a number from the MOS directory and gives it.
+    pub(crate) async fn remove_directory(&self, name: &str) -> Result<Option<u64>, Error> {
+        let value = self.directory.borrow_mut().remove(name);
+        if value.is_some() {
+            update::remove(self.mos(), super::mos::DIRECTORY_OBJECT, name.as_bytes()).await?;
+        }
+        Ok(value)
+    }
+
     /// Makes the array of space map objects of a top-level vdev.
     pub(super) async fn create_metaslab_array(&self, id: usize) -> Result<(), Error> {
         let object = self
@@ -269,14 +153,6 @@ impl Spa {
         top.metaslab_array = object;
         top.nvlist.set_u64("metaslab_array", object);
         Ok(())
-    }
-
-    fn metaslab_array(&self, vdev: u32) -> Option<u64> {
-        let root = self.root.borrow();
-        root.children
-            .get(vdev as usize)
-            .map(|top| top.metaslab_array)
-            .filter(|&object| object != 0)
     }
 }
 

@@ -6,6 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::fat::FatHeader;
+use super::hash::normal_form;
 use super::leaf::Leaf;
 use super::leaf_build::{LeafEntry, build};
 use super::{CORRUPT, FAT_BLOCK, ZapValue};
@@ -96,7 +97,8 @@ pub async fn change(
 impl Update<'_> {
     /// Does the change; `false` when it made room first and has to be tried again.
     async fn apply(&mut self, name: &[u8], change: &Change<'_>) -> Result<bool, Error> {
-        let hash = self.fat.hash_name(name);
+        let normal = normal_form(name, self.fat.normalization)?;
+        let hash = self.fat.hash_name(&normal);
         let index = self.fat.leaf_index(hash);
         let number = self.pointer(index).await?;
         let block = self.leaf(number).await?;

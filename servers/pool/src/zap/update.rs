@@ -5,12 +5,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::fat_update::{self, Change};
-use super::hash::crc64;
+use super::hash::{crc64, normal_form};
 use super::micro::{self, ENTRY_SIZE, NAME_SIZE};
-use super::{CORRUPT, FAT_BLOCK, MICRO_BLOCK, ZapValue};
+use super::{CORRUPT, MICRO_BLOCK, ZapValue};
 use crate::dmu::{NewObject, Objset};
 use crate::dnode::ObjectType;
-use crate::error::{Error, Unsupported};
+use crate::error::Error;
 use crate::layout::{Fields, put_u32, put_u64};
 
 /// Size of a new table.
@@ -19,6 +19,7 @@ pub const FIRST_SIZE: usize = 512;
 const MAX_SIZE: usize = 128 << 10;
 /// Bits of the hash that decide about collisions.
 const HASH_MASK: u64 = !((1 << 36) - 1);
+const NORMALIZATION_AT: usize = 16;
 const CD_AT: usize = 8;
 const NAME_AT: usize = 14;
 
@@ -58,7 +59,7 @@ pub async fn initialize(objset: &Objset, number: u64, salt: u64) -> Result<(), E
 /// Sets the value of a name, new or not, to one number.
 ///
 /// # Errors
-/// `Unsupported` when the table compares names in a normal form.
+/// `Unsupported` when the table compares names in a normal form and the name is not ASCII.
 pub async fn update(objset: &Objset, object: u64, name: &[u8], value: u64) -> Result<(), Error> {
     if name.is_empty() {
         return Err(Error::InvalidName);
@@ -76,12 +77,12 @@ pub async fn update(objset: &Objset, object: u64, name: &[u8], value: u64) -> Re
     let at = match find(&block, name).filter(|_| fits) {
         Some(at) => at,
         None => match find(&block, b"").filter(|_| fits) {
-            Some(at) => add(&mut block, at, name),
+            Some(at) => add(&mut block, at, name)?,
             None if fits && block.len() + FIRST_SIZE <= MAX_SIZE => {
                 let at = block.len();
                 objset.set_block_size(object, at + FIRST_SIZE).await?;
                 block.resize(at + FIRST_SIZE, 0);
-                add(&mut block, at, name)
+                add(&mut block, at, name)?
             }
             None => return set(objset, object, name, &ZapValue::from_u64(value)).await,
         },
@@ -93,7 +94,7 @@ pub async fn update(objset: &Objset, object: u64, name: &[u8], value: u64) -> Re
 /// Sets the value of a name to anything; the table becomes a fat one.
 ///
 /// # Errors
-/// `Unsupported` when the table compares names in a normal form.
+/// `Unsupported` when the table compares names in a normal form and the name is not ASCII.
 pub async fn set(objset: &Objset, object: u64, name: &[u8], value: &ZapValue) -> Result<(), Error> {
     upgrade(objset, object).await?;
     fat_update::change(objset, object, name, Change::Set(value)).await
@@ -119,7 +120,12 @@ async fn upgrade(objset: &Objset, object: u64) -> Result<(), Error> {
     let Some(old) = micro_block(objset, object).await? else {
         return Ok(());
     };
-    let [header, leaf] = fat_update::empty(old.u64_at(8).unwrap_or(1), 0);
+    let normalization = old.u64_at(NORMALIZATION_AT).unwrap_or(0);
+    for entry in micro::entries(&old) {
+        // Nothing is changed when a name cannot be hashed.
+        normal_form(entry.name, normalization)?;
+    }
+    let [header, leaf] = fat_update::empty(old.u64_at(8).unwrap_or(1), normalization);
     objset
         .replace_blocks(
             object,
@@ -149,14 +155,8 @@ pub async fn add_number(objset: &Objset, object: u64, number: u64) -> Result<(),
 async fn micro_block(objset: &Objset, object: u64) -> Result<Option<Vec<u8>>, Error> {
     let dnode = objset.dnode(object).await?;
     let block = objset.block(&dnode, 0).await?.ok_or(CORRUPT)?;
-    let (kind, normalization) = match block.u64_at(0) {
-        Some(MICRO_BLOCK) => (MICRO_BLOCK, block.u64_at(16)),
-        _ => (FAT_BLOCK, block.u64_at(8 * 11)),
-    };
-    if normalization != Some(0) {
-        return Err(Error::Unsupported(Unsupported::NormalizedZapWrite));
-    }
-    Ok((kind == MICRO_BLOCK).then(|| Vec::clone(&block)))
+    let micro = block.u64_at(0) == Some(MICRO_BLOCK);
+    Ok(micro.then(|| Vec::clone(&block)))
 }
 
 /// Offset of the entry with a name; with no name, of a free one.
@@ -168,18 +168,23 @@ fn find(block: &[u8], name: &[u8]) -> Option<usize> {
 }
 
 /// Puts a name into the free entry at `at`, with the lowest number that tells it from others of its hash.
-fn add(block: &mut [u8], at: usize, name: &[u8]) -> usize {
+fn add(block: &mut [u8], at: usize, name: &[u8]) -> Result<usize, Error> {
     let salt = block.u64_at(8).unwrap_or(0);
-    let hash = |name: &[u8]| crc64(salt, name.iter().copied()) & HASH_MASK;
-    let wanted = hash(name);
-    let same = (ENTRY_SIZE..block.len()).step_by(ENTRY_SIZE).filter(|&at| {
-        block
-            .name_at(at + NAME_AT, NAME_SIZE)
-            .is_some_and(|found| !found.is_empty() && hash(found) == wanted)
-    });
-    let taken: Vec<u32> = same.filter_map(|at| block.u32_at(at + CD_AT)).collect();
+    let normalization = block.u64_at(NORMALIZATION_AT).unwrap_or(0);
+    let hash = |name: &[u8]| {
+        let normal = normal_form(name, normalization)?;
+        Ok::<u64, Error>(crc64(salt, normal.iter().copied()) & HASH_MASK)
+    };
+    let wanted = hash(name)?;
+    let mut taken: Vec<u32> = Vec::new();
+    for at in (ENTRY_SIZE..block.len()).step_by(ENTRY_SIZE) {
+        let found = block.name_at(at + NAME_AT, NAME_SIZE).unwrap_or(b"");
+        if !found.is_empty() && hash(found)? == wanted {
+            taken.extend(block.u32_at(at + CD_AT));
+        }
+    }
     let differentiator = (0..).find(|number| !taken.contains(number)).unwrap_or(0);
     put_u32(block, at + CD_AT, differentiator);
     block[at + NAME_AT..at + NAME_AT + name.len()].copy_from_slice(name);
-    at
+    Ok(at)
 }

@@ -2,6 +2,7 @@
 
 mod datasets;
 mod files;
+mod golden_write;
 mod power_cut;
 mod random_datasets;
 mod receive;

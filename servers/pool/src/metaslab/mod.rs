@@ -4,6 +4,8 @@
 //! later, so that the uberblocks before still find their blocks. What changes is kept until the
 //! space maps record it (`spa`).
 
+mod unflushed;
+
 use alloc::vec::Vec;
 
 use crate::blkptr::{Dva, Gang};
@@ -12,6 +14,7 @@ use crate::range_tree::{Overlap, RangeTree};
 use crate::space_map::{Action, Entry};
 use crate::vdev::config::Purpose;
 use crate::vdev::{Vdev, VdevKind};
+use unflushed::Unflushed;
 
 /// Transaction groups that freed space rests before it is used again.
 const DEFER: usize = 2;
@@ -36,7 +39,10 @@ pub enum AllocationClass {
 pub struct Metaslab {
     /// Object of its space map; 0 before its first allocation.
     pub map_object: u64,
+    /// What its space map lacks and logs of transaction groups have.
+    pub unflushed: Unflushed,
     start: u64,
+    size: u64,
     free: RangeTree,
     allocated: RangeTree,
     freed: RangeTree,
@@ -55,10 +61,16 @@ impl Metaslab {
     fn new(start: u64, size: u64) -> Result<Metaslab, Overlap> {
         let mut metaslab = Metaslab {
             start,
+            size,
             ..Metaslab::default()
         };
         metaslab.free.add(start, size)?;
         Ok(metaslab)
+    }
+
+    /// Its first byte on the vdev.
+    pub fn start(&self) -> u64 {
+        self.start
     }
 
     /// Replays entries whose offsets are bytes of the vdev.
@@ -72,6 +84,16 @@ impl Metaslab {
         Ok(())
     }
 
+    /// Replays what logs have and the metaslab's own map lacks.
+    pub fn replay_unflushed(&mut self, entries: &[Entry]) -> Result<(), Overlap> {
+        self.replay(entries)?;
+        for entry in entries {
+            self.unflushed
+                .record(entry.action, entry.offset, entry.run)?;
+        }
+        Ok(())
+    }
+
     /// Whether there are changes that no space map has.
     pub fn is_dirty(&self) -> bool {
         !self.allocated.is_empty() || !self.freed.is_empty()
@@ -80,25 +102,49 @@ impl Metaslab {
     /// Takes the changes for recording; what was freed starts to rest.
     pub fn take_changes(&mut self) -> Result<MetaslabChanges, Overlap> {
         let (allocated, freed) = (self.allocated.take(), self.freed.take());
-        let start = self.start;
-        let relative = |action| move |(at, length): (u64, u64)| (action, at - start, length);
-        let mut entries: Vec<_> = allocated.iter().map(relative(Action::Allocate)).collect();
-        entries.extend(freed.iter().map(relative(Action::Free)));
         for (at, length) in freed.iter() {
             self.deferred[0].add(at, length)?;
         }
+        let with = |action| move |(at, length): (u64, u64)| (action, at, length);
+        let allocated = allocated.iter().map(with(Action::Allocate));
+        Ok(self.changes(allocated.chain(freed.iter().map(with(Action::Free)))))
+    }
+
+    /// Takes what only logs have, for the metaslab's own map: later changes are in logs from `txg` on.
+    pub fn take_unflushed(&mut self, txg: u64) -> MetaslabChanges {
+        let entries = self.unflushed.flush(txg);
+        self.changes(entries)
+    }
+
+    fn changes(&self, entries: impl Iterator<Item = (Action, u64, u64)>) -> MetaslabChanges {
+        let relative = |(action, at, length)| (action, at - self.start, length);
         // What rests is free as far as the map is concerned.
         let resting = self.deferred.iter().flat_map(RangeTree::iter);
-        let free_lengths = self
-            .free
+        let free = self.free.iter().chain(resting);
+        MetaslabChanges {
+            entries: entries.map(relative).collect(),
+            free_lengths: free.map(|(_, length)| length).collect(),
+        }
+    }
+
+    /// What is allocated, without what no map has yet, as starts from the metaslab's and lengths: the shortest
+    /// contents of its map.
+    pub fn in_use(&self) -> Result<Vec<(u64, u64)>, Overlap> {
+        let mut others = self.free.clone();
+        for tree in self.deferred.iter().chain([&self.allocated]) {
+            for (start, length) in tree.iter() {
+                others.add(start, length)?;
+            }
+        }
+        let mut all = RangeTree::new();
+        all.add(self.start, self.size)?;
+        for (start, length) in others.iter() {
+            all.remove(start, length)?;
+        }
+        Ok(all
             .iter()
-            .chain(resting)
-            .map(|(_, length)| length)
-            .collect();
-        Ok(MetaslabChanges {
-            entries,
-            free_lengths,
-        })
+            .map(|(at, length)| (at - self.start, length))
+            .collect())
     }
 
     /// Ends a transaction group: what rested long enough can be given out.
@@ -122,6 +168,8 @@ pub struct TopSpace {
     pub shift: u32,
     /// Its metaslabs in order.
     pub metaslabs: Vec<Metaslab>,
+    /// Object with [`Unflushed::since`] of each metaslab; 0 when there is none.
+    pub unflushed_array: u64,
     /// Where each of the copies of a block is tried first: metaslab and offset.
     cursors: Vec<(usize, u64)>,
 }
@@ -155,6 +203,7 @@ impl TopSpace {
             class,
             shift,
             metaslabs: metaslabs?,
+            unflushed_array: 0,
             cursors,
         }))
     }
@@ -304,6 +353,7 @@ mod tests {
             class: AllocationClass::Normal,
             shift: 16,
             metaslabs,
+            unflushed_array: 0,
             cursors,
         }])
     }
