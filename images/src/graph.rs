@@ -11,14 +11,14 @@ use crate::manifest::quantity::show_size;
 use crate::manifest::{calls, resolve};
 use layout::{Edge, Layout, Node};
 use proto::boot::{Authority, Callee, ChannelKind, Manifest, Placement, Program, StartWhen};
-use svg::{Line, Svg};
+use svg::{LEGEND_WIDTH, Line, Svg};
 
 /// Draws `manifest`.
 #[must_use]
 pub fn draw(manifest: &Manifest) -> String {
     let nodes = nodes(manifest);
     let edges = edges(manifest);
-    let layout = Layout::new(&nodes, &edges);
+    let layout = Layout::new(&nodes, &edges, LEGEND_WIDTH);
     let mut svg = Svg::new(layout.width, layout.height);
     svg.text(
         24,
@@ -35,7 +35,7 @@ pub fn draw(manifest: &Manifest) -> String {
         .enumerate()
         .filter(|(_, edge)| !edge.label.is_empty())
     {
-        let (x, y) = layout.label(index);
+        let (x, y) = layout.labels[index];
         svg.label(x, y, &edge.label);
     }
     for (node, place) in nodes.iter().zip(&layout.places) {
@@ -47,7 +47,7 @@ pub fn draw(manifest: &Manifest) -> String {
 
 /// Root, the programs in the manifest's order, then the devices.
 fn nodes(manifest: &Manifest) -> Vec<Node> {
-    let heights = calls::heights(&resolve::call_edges(&manifest.programs));
+    let heights = heights(manifest);
     let root = Node {
         class: "root",
         row: 1,
@@ -91,6 +91,24 @@ fn nodes(manifest: &Manifest) -> Vec<Node> {
         .collect()
 }
 
+/// How many layers each program stands above root's: above those that it calls, and where calls leave
+/// it open also above those that it has a channel to.
+fn heights(manifest: &Manifest) -> Vec<usize> {
+    let mut edges = resolve::call_edges(&manifest.programs);
+    for channel in &manifest.channels {
+        let Callee::Program(from) = channel.from else {
+            continue;
+        };
+        let from = usize::from(from);
+        edges[from].push(usize::from(channel.to));
+        // Channels may form cycles, calls do not.
+        if calls::cycle(&edges).is_some() {
+            edges[from].pop();
+        }
+    }
+    calls::heights(&edges)
+}
+
 /// The lines in a program's box.
 fn describe(program: &Program) -> Vec<String> {
     let count = if program.instances > 1 {
@@ -105,11 +123,15 @@ fn describe(program: &Program) -> Vec<String> {
     let mut lines = vec![
         format!("{}{count}", program.name),
         format!("priority {}, {cpu}", program.priority),
-        format!("{} of {} us", program.budget_us, program.period_us),
         format!(
-            "heap {}, {} thread(s)",
+            "{} of {}",
+            show_time(program.budget_us),
+            show_time(program.period_us)
+        ),
+        format!(
+            "heap {}, {}",
             show_size(program.heap_bytes),
-            program.threads
+            counted(program.threads, "thread")
         ),
     ];
     if program.vcpus > 0 {
@@ -122,6 +144,20 @@ fn describe(program: &Program) -> Vec<String> {
         lines.push(own.join(", "));
     }
     lines
+}
+
+/// Microseconds, as milliseconds where nothing is lost by it.
+fn show_time(us: u64) -> String {
+    if us.is_multiple_of(1000) {
+        format!("{} ms", us / 1000)
+    } else {
+        format!("{us} us")
+    }
+}
+
+fn counted(count: u16, noun: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{ending}")
 }
 
 fn edges(manifest: &Manifest) -> Vec<Edge> {
@@ -173,7 +209,9 @@ fn node_of(callee: Callee) -> usize {
 mod tests {
     use super::*;
     use crate::manifest;
+    use layout::label_place;
     use std::path::Path;
+    use svg::Place;
 
     fn system() -> Manifest {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("system.toml");
@@ -184,7 +222,7 @@ mod tests {
     fn calls_point_down_and_boxes_do_not_touch() {
         let manifest = system();
         let (nodes, edges) = (nodes(&manifest), edges(&manifest));
-        let layout = Layout::new(&nodes, &edges);
+        let layout = Layout::new(&nodes, &edges, LEGEND_WIDTH);
         for edge in edges
             .iter()
             .filter(|edge| matches!(edge.line, Line::Call | Line::Device))
@@ -196,13 +234,41 @@ mod tests {
         }
         for (index, a) in layout.places.iter().enumerate() {
             for b in &layout.places[..index] {
-                let apart = a.x + a.width <= b.x
-                    || b.x + b.width <= a.x
-                    || a.y + a.height <= b.y
-                    || b.y + b.height <= a.y;
-                assert!(apart, "{a:?} {b:?}");
+                assert!(!a.touches(b), "{a:?} {b:?}");
             }
             assert!(a.x >= 0 && a.x + a.width <= layout.width && a.y + a.height <= layout.height);
+        }
+    }
+
+    #[test]
+    fn no_arrow_crosses_a_box_and_no_word_another() {
+        let manifest = system();
+        let (nodes, edges) = (nodes(&manifest), edges(&manifest));
+        let layout = Layout::new(&nodes, &edges, LEGEND_WIDTH);
+        let mut words: Vec<Place> = Vec::new();
+        for (index, edge) in edges.iter().enumerate() {
+            // Between rows a curve is free; the straight pieces pass the rows.
+            for pair in layout.curves[index].windows(2) {
+                let [[_, (x1, y1)], [(x2, y2), _]] = [pair[0], pair[1]];
+                assert_eq!(x1, x2, "upright");
+                let piece = Place {
+                    x: x1,
+                    y: y1.min(y2),
+                    width: 1,
+                    height: (y1 - y2).abs(),
+                };
+                for place in &layout.places {
+                    assert!(!piece.touches(place), "{edge:?} crosses {place:?}");
+                }
+            }
+            if !edge.label.is_empty() {
+                let word = label_place(layout.labels[index], &edge.label);
+                let others = words.iter().chain(&layout.places);
+                for other in others {
+                    assert!(!word.touches(other), "{edge:?} at {word:?} on {other:?}");
+                }
+                words.push(word);
+            }
         }
     }
 

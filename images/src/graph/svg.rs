@@ -13,6 +13,11 @@ path { fill: none; stroke-width: 1.6 }
 .call { stroke: #1d4e89 } .channel { stroke: #3a7d44; stroke-dasharray: 7 4 } .log { stroke: #999; stroke-dasharray: 2 4 } .grant { stroke: #a23b2a }
 ";
 
+/// From one word of the legend to the next, in pixels.
+const LEGEND_STEP: usize = 190;
+/// Width of the legend with its margins.
+pub const LEGEND_WIDTH: i32 = 24 + (LEGEND_STEP * Line::ALL.len()) as i32;
+
 /// What an arrow stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {
@@ -59,6 +64,16 @@ pub struct Place {
     pub width: i32,
     /// Height.
     pub height: i32,
+}
+
+impl Place {
+    /// Whether two places have a point in common.
+    pub fn touches(&self, other: &Self) -> bool {
+        self.x < other.x + other.width
+            && other.x < self.x + self.width
+            && self.y < other.y + other.height
+            && other.y < self.y + self.height
+    }
 }
 
 /// A drawing under construction.
@@ -120,7 +135,7 @@ impl Svg {
 
     /// What the arrows mean, in a row at height `y`.
     pub fn legend(&mut self, y: i32) {
-        for (line, x) in Line::ALL.into_iter().zip((24..).step_by(190)) {
+        for (line, x) in Line::ALL.into_iter().zip((24..).step_by(LEGEND_STEP)) {
             self.arrow(&format!("M {x} {y} L {} {y}", x + 40), line);
             self.text(x + 48, y + 4, "detail", line.meaning());
         }
