@@ -6,7 +6,7 @@ use microkernel::vcpu::Trust;
 use microkernel::vcpu::control::Window;
 use microkernel::vcpu::exit::{Cause, Exit};
 use microkernel::vcpu::svm;
-use microkernel::vcpu::svm::vmcb::{control as vmcb, save};
+use microkernel::vcpu::svm::vmcb::{Visit, control as vmcb, save};
 use microkernel::vcpu::vmx::Vmx;
 use microkernel::vcpu::vmx::exit::{Entered, decode, inject};
 use proptest::prelude::*;
@@ -172,7 +172,7 @@ fn an_interrupt_that_the_guest_did_not_take_is_kept_on_svm() {
     let before = [vmcb::MISC_INTERCEPTS_1 & !7, vmcb::VIRTUAL_INTERRUPT].map(|at| control.word(at));
     for taken in [false, true] {
         svm.vcpu.pending_event.set(interrupt);
-        control.deliver(interrupt);
+        assert_eq!(control.deliver(interrupt), Visit::Long);
         assert_eq!(control.word(vmcb::EVENT_INJECTION), 0);
         let request = control.word(vmcb::VIRTUAL_INTERRUPT);
         assert_eq!(request >> 32, 0xec);
@@ -195,13 +195,15 @@ fn what_is_no_interrupt_or_comes_with_a_window_is_injected_on_svm() {
     let control = &svm.vcpu.control;
     let interrupt = Event::interrupt(0xec).word();
     let fault = Event::exception(14, Some(2)).word();
-    control.deliver(fault);
+    assert_eq!(control.deliver(fault), Visit::Long);
     assert_eq!(control.word(vmcb::EVENT_INJECTION), fault);
     control.request_window(Window::Wanted);
-    control.deliver(interrupt);
+    assert_eq!(control.deliver(fault), Visit::Long);
+    // QEMU would repeat an injected interrupt if nothing ended the visit.
+    assert_eq!(control.deliver(interrupt), Visit::Short);
     assert_eq!(control.word(vmcb::EVENT_INJECTION), interrupt);
     assert!(!control.end_delivery());
-    control.deliver(0);
+    assert_eq!(control.deliver(0), Visit::Long);
     assert_eq!(control.word(vmcb::EVENT_INJECTION), 0);
 }
 

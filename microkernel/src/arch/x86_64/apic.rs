@@ -167,7 +167,7 @@ fn command(apic_id: u32, command: u32) {
     }
 }
 
-/// Sends an interrupt to another CPU. What was written before is visible to its handler.
+/// Sends an interrupt to a CPU, which may be this one. What was written before is visible to its handler.
 pub fn send_interrupt(apic_id: u32, vector: u64) {
     // Writes to x2APIC MSRs do not wait for earlier stores.
     x86::fence::mfence();

@@ -15,12 +15,12 @@ use crate::config::MAX_NODES;
 use crate::store::Ref;
 use crate::vcpu::Vcpu;
 use crate::vcpu::svm::exit;
-use crate::vcpu::svm::vmcb::{Vmcb, control, save};
+use crate::vcpu::svm::vmcb::{Visit, Vmcb, control, save};
 
 use super::cpu::Cpu;
 use super::global::SetAtBoot;
 use super::guest::{Flush, TagUse};
-use super::paging;
+use super::{paging, remote};
 
 global_asm!(include_str!("svm.s"));
 
@@ -142,7 +142,10 @@ pub fn run(cpu: &Cpu, vcpu: Ref<Vcpu>, root: u64, tag: TagUse) {
     v.set_word(control::ASID, u64::from(tag.number) | flush);
     v.set_word(control::NESTED_CR3, root);
     let event = vcpu.pending_event.get();
-    v.deliver(event);
+    if v.deliver(event) == Visit::Short {
+        // It waits until the guest is entered, and ends that.
+        remote::kick(cpu.index.get());
+    }
     if event != 0 {
         set_return_address(v, Event::from_word(event));
     }

@@ -114,6 +114,16 @@ const MISC_INTERCEPTS_2: u32 = 0x7f | 0x3f << 8;
 /// PAT after reset.
 const RESET_PAT: u64 = 0x0007_0406_0007_0406;
 
+/// How long the CPU is to stay in the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Visit {
+    /// Until something exits.
+    Long,
+    /// No longer than the delivery of the event takes.
+    Short,
+}
+
 impl Vmcb {
     /// The 64-bit word at byte `offset`, which is a multiple of 8.
     #[inline(always)]
@@ -155,21 +165,25 @@ impl Vmcb {
 
     /// Has the CPU deliver `event` when the guest runs next; 0 is none.
     ///
-    /// An interrupt goes as a virtual one and not by injection, unless the window is asked for too,
-    /// which needs the virtual interrupt for itself. QEMU does not forget an injected interrupt before
-    /// the next exit: if its scheduler stops the CPU meanwhile, the guest gets it once more, with
-    /// interrupts off as well.
+    /// QEMU does not forget an injected interrupt before the next exit: if its scheduler stops the CPU
+    /// meanwhile, the guest gets it once more, with interrupts off as well. So an interrupt goes as
+    /// a virtual one; or, when the window is asked for too, which needs the virtual interrupt for
+    /// itself, into a visit that ends before the guest's next instruction.
     #[inline(always)]
-    pub fn deliver(&self, event: u64) {
+    pub fn deliver(&self, event: u64) -> Visit {
+        let is_interrupt =
+            event != 0 && Event::from_word(event).kind() == Ok(EventType::ExternalInterrupt);
         let asks = self.word(control::VIRTUAL_INTERRUPT) & VIRTUAL_INTERRUPT_WAITS != 0;
-        let injected = match Event::from_word(event).kind() {
-            Ok(EventType::ExternalInterrupt) if event != 0 && !asks => {
+        let (injected, visit) = match (is_interrupt, asks) {
+            (false, _) => (event, Visit::Long),
+            (true, true) => (event, Visit::Short),
+            (true, false) => {
                 self.deliver_virtually(Event::from_word(event).vector());
-                0
+                (0, Visit::Long)
             }
-            _ => event,
         };
         self.set_word(control::EVENT_INJECTION, injected);
+        visit
     }
 
     #[inline(always)]

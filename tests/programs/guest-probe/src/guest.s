@@ -101,6 +101,15 @@ interrupts_idle:
 handler_interrupt:
     outb %al, $0x81
     iretw
+# Takes some ten milliseconds of QEMU's emulation, in which nothing exits.
+.global handler_slow
+handler_slow:
+    incl 0x3000
+    movl $10000000, %ecx
+1:  decl %ecx
+    jnz 1b
+    outb %al, $0x81
+    iretw
 .global handler_nmi
 handler_nmi:
     outb %al, $0x82

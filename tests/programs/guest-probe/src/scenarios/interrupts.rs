@@ -7,7 +7,7 @@ use sel4_sys::{Event, ExitReason, VcpuField as F};
 use crate::bench::Bench;
 use crate::code;
 use crate::failure::{Outcome, ensure, ensure_equal};
-use crate::machine::Machine;
+use crate::machine::{COUNTER, Machine};
 use crate::memory;
 
 /// Real mode with handlers for vectors 2, 13, 0x20 and 0x21.
@@ -58,6 +58,31 @@ pub fn window_and_injection(bench: &mut Bench) -> Outcome {
     machine.expect(ExitReason::Hlt)?;
     ensure_equal!(machine.record.rip(), code::interrupts_idle(), "RIP of HLT");
     Ok(())
+}
+
+/// An interrupt whose entry asks for a window too, because more wait, is delivered once, however long
+/// its handler takes.
+pub fn once_with_window(bench: &mut Bench) -> Outcome {
+    const ROUNDS: u64 = 20;
+    const INTERRUPT_FLAG: u64 = 1 << 9;
+    let mut machine = Machine::new(bench)?;
+    start(&mut machine, code::out_and_halt())?;
+    let handler = code::handler_slow() as u32;
+    memory::write_bytes(0x20 * 4, &handler.to_le_bytes());
+    machine
+        .vcpu
+        .write_fields(&[(F::Rflags, 2 | INTERRUPT_FLAG)])?;
+    for round in 1..=ROUNDS {
+        machine.inject(Event::interrupt(0x20));
+        machine.wait_for_window();
+        machine.expect_mark(0x81)?;
+        ensure_equal!(memory::read(COUNTER), round, "interrupts");
+        // The window opens when the handler returns.
+        machine.wait_for_window();
+        machine.expect(ExitReason::InterruptWindow)?;
+        ensure_equal!(machine.record.rip(), code::out_and_halt(), "RIP behind it");
+    }
+    machine.expect_mark(0x80)
 }
 
 /// HLT behind STI exits in the shadow of STI.

@@ -17,7 +17,7 @@ use crate::failure::Outcome;
 pub type Scenario = (&'static str, fn(&mut Bench) -> Outcome);
 
 /// All scenarios.
-pub const ALL: [Scenario; 30] = [
+pub const ALL: [Scenario; 31] = [
     ("reset state", real_mode::reset),
     ("port I/O", real_mode::port_io),
     ("CPUID, MSRs and HLT", real_mode::cpuid_and_msrs),
@@ -30,6 +30,10 @@ pub const ALL: [Scenario; 30] = [
     (
         "interrupt window and injection",
         interrupts::window_and_injection,
+    ),
+    (
+        "an interrupt with a window comes once",
+        interrupts::once_with_window,
     ),
     ("interrupt shadow", interrupts::shadow),
     (
