@@ -6,9 +6,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
-use super::feature::{Compatibility, FEATURES, Feature};
+use super::feature::Compatibility;
 use super::mos::{DIRECTORY_OBJECT, SALT};
-use super::{DEFAULT_FEATURES, Spa};
+use super::{CompatibilitySet, Spa};
 use crate::blkptr::BlockPointer;
 use crate::block_device::{Access, BlockDevice};
 use crate::dmu::{NewObject, Objset, ObjsetType};
@@ -51,6 +51,8 @@ pub struct NewPool {
     pub vdevs: Vec<NewVdev>,
     /// Top-level vdevs for the intent log alone.
     pub logs: Vec<NewVdev>,
+    /// Its features.
+    pub features: CompatibilitySet,
     /// log2 of the sector size, 9 to 16.
     pub ashift: u32,
     /// Seconds since 1970.
@@ -114,7 +116,7 @@ pub async fn create(new: NewPool, random: &mut dyn FnMut() -> u64) -> Result<Spa
         state: Cell::default(),
         datasets: RefCell::default(),
     };
-    populate(&spa, new.now, random).await?;
+    populate(&spa, new.features, new.now, random).await?;
     spa.clear_labels().await?;
     spa.sync_with_labels(new.now).await?;
     Ok(spa)
@@ -209,10 +211,15 @@ fn describe_top(
 }
 
 /// The first objects of the MOS.
-async fn populate(spa: &Spa, now: u64, random: &mut dyn FnMut() -> u64) -> Result<(), Error> {
+async fn populate(
+    spa: &Spa,
+    features: CompatibilitySet,
+    now: u64,
+    random: &mut dyn FnMut() -> u64,
+) -> Result<(), Error> {
     let mos = spa.mos();
     update::create(mos, ObjectType::OBJECT_DIRECTORY, random()).await?;
-    populate_features(spa, random).await?;
+    populate_features(spa, features, random).await?;
     let config = NewObject {
         object_type: ObjectType::PACKED_NVLIST,
         block_size: CONFIG_BLOCK,
@@ -236,11 +243,16 @@ async fn populate(spa: &Spa, now: u64, random: &mut dyn FnMut() -> u64) -> Resul
     for id in 0..spa.zio().vdevs().tops().len() {
         spa.create_metaslab_array(id).await?;
     }
+    spa.create_vdev_tables(random).await?;
     spa.create_name_tree(START_TXG + 1, now, random).await
 }
 
 /// Features of a new pool, with how often each is in use.
-async fn populate_features(spa: &Spa, random: &mut dyn FnMut() -> u64) -> Result<(), Error> {
+async fn populate_features(
+    spa: &Spa,
+    features: CompatibilitySet,
+    random: &mut dyn FnMut() -> u64,
+) -> Result<(), Error> {
     let mos = spa.mos();
     let mut objects = [0; 2];
     for (slot, name) in objects
@@ -255,19 +267,19 @@ async fn populate_features(spa: &Spa, random: &mut dyn FnMut() -> u64) -> Result
         spa.set_directory(name, object).await?;
     }
     let enabled = spa.directory("feature_enabled_txg").unwrap_or(0);
-    for (name, count) in DEFAULT_FEATURES {
-        let feature: &Feature = FEATURES
-            .iter()
-            .find(|feature| feature.name == *name)
-            .ok_or(Error::InvalidArgument)?;
+    for (feature, count) in features.features() {
         let [read, write] = objects;
         let object = if feature.compatibility == Compatibility::ReadOnly {
             write
         } else {
             read
         };
-        update::update(mos, object, feature.guid.as_bytes(), *count).await?;
+        update::update(mos, object, feature.guid.as_bytes(), count).await?;
         update::update(mos, enabled, feature.guid.as_bytes(), START_TXG + 1).await?;
+        if feature.name == "log_spacemap" {
+            let logs = update::create(mos, ObjectType::ZAP_METADATA, random()).await?;
+            spa.set_directory(crate::space_map::LOGS, logs).await?;
+        }
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! A pool that was imported: its vdevs, its MOS and what the MOS directory says.
 
 mod commit;
+mod compatibility;
 pub mod create;
 mod errlog;
 pub mod feature;
@@ -12,6 +13,7 @@ mod record;
 mod space;
 mod space_log;
 mod sync;
+mod vdev_tables;
 
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
@@ -19,6 +21,7 @@ use alloc::string::String;
 use core::cell::{Cell, Ref, RefCell};
 use core::fmt;
 
+pub use compatibility::CompatibilitySet;
 pub use history::HistoryRecord;
 pub use import::{Candidate, ImportOptions, PoolState, import, scan};
 pub use mos::stored_bytes;
@@ -94,23 +97,6 @@ impl fmt::Display for ImportError {
 }
 
 impl core::error::Error for ImportError {}
-
-/// Features of a new pool, with how often each is in use from the start: a set that OpenZFS has understood since 2.0.
-pub(crate) const DEFAULT_FEATURES: &[(&str, u64)] = &[
-    ("async_destroy", 0),
-    ("lz4_compress", 1),
-    ("spacemap_histogram", 0),
-    ("enabled_txg", 1),
-    ("hole_birth", 1),
-    ("extensible_dataset", 0),
-    ("embedded_data", 1),
-    ("large_blocks", 0),
-    ("bookmarks", 0),
-    ("sha512", 0),
-    ("skein", 0),
-    ("edonr", 0),
-    ("zstd_compress", 0),
-];
 
 /// Whether what is in memory may be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use pool::block_device::{BlockDevice, MemoryDevice};
 use pool::future::block_on;
-use pool::spa::Spa;
 use pool::spa::create::{NewPool, NewVdev, create};
+use pool::spa::{CompatibilitySet, Spa};
 use pool::zpl::{FileType, NewFile, Owner, Zpl};
 
 /// When pools are made and files change, in seconds since 1970.
@@ -43,6 +43,7 @@ pub fn pool_on(disk: &Rc<MemoryDevice>, random: &mut dyn FnMut() -> u64) -> Spa 
         name: "tank".into(),
         vdevs: vec![NewVdev::Disk("/disks/d0".into(), disk.clone())],
         logs: Vec::new(),
+        features: CompatibilitySet::default(),
         ashift: 12,
         now: MADE,
         arc_limit: ARC_LIMIT,

@@ -1,12 +1,15 @@
 //! Golden pools, imported for writing: OpenZFS made them with its default features, so all of its structures must be kept up.
 
+use std::collections::BTreeMap;
+
 use crate::support::making::{devices, head, put, random_from, text};
 use crate::support::{Golden, check_contents, open_devices, zdb};
 use pool::block_device::Access;
+use pool::dnode::ObjectType;
 use pool::dsl::Deferral;
 use pool::future::block_on;
 use pool::spa::Spa;
-use pool::zpl::FileType;
+use pool::zpl::{AccountingKind, FileType, Zpl};
 
 const NOW: u64 = 1_900_000_000;
 /// Enough groups that metaslabs are flushed and logs go.
@@ -64,7 +67,7 @@ async fn change_old(spa: &Spa, pool: &str) {
         if objset.kind() != pool::dmu::ObjsetType::Filesystem {
             continue;
         }
-        let zpl = pool::zpl::Zpl::open(objset).await.expect("a file system");
+        let zpl = Zpl::open(objset).await.expect("a file system");
         for (index, found) in zpl
             .readdir(zpl.root())
             .await
@@ -89,7 +92,30 @@ async fn change_old(spa: &Spa, pool: &str) {
             }
         }
         spa.sync(NOW).await.expect("a group");
+        check_use(&zpl, &entry.name).await;
     }
+}
+
+/// What a file system says that owners use is what its objects say.
+async fn check_use(zpl: &Zpl, name: &str) {
+    let mut counted: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    let mut at = 0;
+    while let Some(number) = zpl.objset().next_object(at).await.expect("objects") {
+        at = number;
+        let dnode = zpl.objset().dnode(number).await.expect("an object");
+        if dnode.phys.bonus_type == ObjectType::SYSTEM_ATTRIBUTES {
+            let owner = zpl.znode(number).await.expect("a file").uid;
+            let (used, objects) = counted.entry(owner).or_default();
+            *used += dnode.phys.used_bytes() + 512;
+            *objects += 1;
+        }
+    }
+    let said = zpl.space_use(AccountingKind::User).await.expect("use");
+    let said = said.iter().filter(|said| said.used != 0);
+    let said: BTreeMap<u64, (u64, u64)> = said
+        .map(|said| (said.id, (said.used, said.objects)))
+        .collect();
+    assert_eq!(said, counted, "{name}");
 }
 
 /// The old contents are as the manifest says after new ones were written beside them; zdb is content with that, and

@@ -10,8 +10,8 @@ use pool::block_device::{Access, BlockDevice, DeviceFuture, MemoryDevice};
 use pool::dsl::Deferral;
 use pool::error::{DeviceError, Error};
 use pool::future::block_on;
-use pool::spa::Spa;
 use pool::spa::create::{NewPool, NewVdev, create};
+use pool::spa::{CompatibilitySet, Spa};
 use pool::zpl::{FileType, Name, NewFile, Owner, Zpl};
 use proptest::prelude::*;
 
@@ -148,6 +148,7 @@ impl Machine {
             name: "tank".into(),
             vdevs,
             logs,
+            features: CompatibilitySet::default(),
             ashift: 12,
             now: NOW,
             arc_limit: 4 << 20,

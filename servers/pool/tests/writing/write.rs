@@ -6,8 +6,8 @@ use crate::support::{open_devices, zdb};
 use pool::block_device::{Access, BlockDevice, MemoryDevice};
 use pool::error::Error;
 use pool::future::block_on;
-use pool::spa::Spa;
 use pool::spa::create::{NewPool, NewVdev, create};
+use pool::spa::{CompatibilitySet, Spa};
 use pool::zpl::{FileType, NewFile, Owner, Zpl};
 
 const NOW: u64 = 1_700_000_000;
@@ -48,6 +48,7 @@ fn new_pool(vdevs: Vec<NewVdev>, ashift: u32) -> NewPool {
         name: "tank".into(),
         vdevs,
         logs: Vec::new(),
+        features: CompatibilitySet::default(),
         ashift,
         now: NOW,
         arc_limit: 16 << 20,
@@ -163,10 +164,12 @@ async fn check(spa: &Spa, name: &str) {
 }
 
 fn files_survive(disks: Vec<Rc<MemoryDevice>>, vdevs: Vec<NewVdev>, ashift: u32) {
+    files_survive_in(disks, new_pool(vdevs, ashift));
+}
+
+fn files_survive_in(disks: Vec<Rc<MemoryDevice>>, new: NewPool) {
     block_on(async {
-        let spa = create(new_pool(vdevs, ashift), &mut random())
-            .await
-            .unwrap();
+        let spa = create(new, &mut random()).await.unwrap();
         spa.create_filesystem("tank/home", NOW, &mut random())
             .await
             .unwrap();
@@ -190,6 +193,16 @@ fn files_survive_on_two_vdevs_with_small_sectors() {
     let disks = disks(2);
     let vdevs = leaves(&disks);
     files_survive(disks, vdevs, 9);
+}
+
+#[test]
+fn files_survive_without_logs_of_space_maps() {
+    let disks = disks(1);
+    let new = NewPool {
+        features: CompatibilitySet::ZfsOnLinux065,
+        ..new_pool(leaves(&disks), 12)
+    };
+    files_survive_in(disks, new);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use pool::block_device::{Access, BlockDevice};
 use pool::error::Error;
 use pool::future::block_on;
-use pool::spa::Spa;
 use pool::spa::create::{NewPool, NewVdev, create};
+use pool::spa::{CompatibilitySet, Spa};
 use pool::zpl::{FileType, NewFile, Owner, Zpl};
 use pool::zvol::Zvol;
 
@@ -97,11 +97,18 @@ fn perform(spa: &Spa, command: &str, words: &[&str]) -> Result<(), Failure> {
 pub fn create_pool(arguments: &Arguments, words: &[&str]) -> Result<(), Failure> {
     let options = Options::parse(words, "f", "oO")?;
     let mut ashift = DEFAULT_ASHIFT;
+    let mut features = CompatibilitySet::default();
     for setting in options.values('o') {
-        ashift = setting
-            .strip_prefix("ashift=")
-            .and_then(|number| number.parse().ok())
-            .ok_or_else(|| Failure::Usage(format!("zpool create cannot set '{setting}'")))?;
+        let refusal = || Failure::Usage(format!("zpool create cannot set '{setting}'"));
+        match setting.split_once('=') {
+            Some(("ashift", number)) => ashift = number.parse().map_err(|_| refusal())?,
+            Some(("compatibility", name)) => {
+                let named = |set: &CompatibilitySet| set.name() == name;
+                let set = CompatibilitySet::ALL.into_iter().find(named);
+                features = set.ok_or_else(refusal)?;
+            }
+            _ => return Err(refusal()),
+        }
     }
     let (name, layout) = options
         .rest
@@ -113,6 +120,7 @@ pub fn create_pool(arguments: &Arguments, words: &[&str]) -> Result<(), Failure>
         name: (*name).into(),
         vdevs: vdevs_of(parts.next())?,
         logs: vdevs_of(parts.next())?,
+        features,
         ashift,
         now: now()[0],
         arc_limit: crate::ARC_LIMIT,

@@ -24,7 +24,7 @@ use pool::spa::{Candidate, ImportOptions, Spa, import, scan};
 
 const USAGE: &str = "usage: tpool --dev IMAGE [--dev IMAGE]... [--read-only] [--key DATASET=SECRET]... COMMAND
 
-  zpool create [-o ashift=N] [-O PROPERTY=VALUE]... POOL [mirror|raidz[1-3]] DEVICE... [log DEVICE...]
+  zpool create [-o ashift=N] [-o compatibility=SET] [-O PROPERTY=VALUE]... POOL [mirror|raidz[1-3]] DEVICE... [log DEVICE...]
   zpool import | list [-Hp] | status [-v] | history | get [-Hp] PROPERTY[,...] | set PROPERTY=VALUE POOL | export POOL
   zfs create [-ps] [-o PROPERTY=VALUE]... [-V SIZE [-b SIZE]] DATASET | clone [-p] [-o PROPERTY=VALUE]... SNAPSHOT DATASET
   zfs snapshot [-r] [-o PROPERTY=VALUE]... DATASET@NAME... | destroy [-rdnv] NAME | rollback [-r] SNAPSHOT | promote DATASET
