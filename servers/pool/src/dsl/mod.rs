@@ -6,6 +6,7 @@
 mod account;
 mod bookmark;
 mod clone;
+mod clone_swap;
 pub(crate) mod create;
 mod crypt;
 mod dataset;
