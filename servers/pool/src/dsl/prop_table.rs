@@ -238,6 +238,7 @@ pub const NATIVE: &[NativeProperty] = &[
     native("defer_destroy", Form::Computed, Scope::Snapshot),
     native("userrefs", Form::Computed, Scope::Snapshot),
     native("snapshots_changed", Form::Computed, Scope::Head),
+    native("receive_resume_token", Form::Computed, Scope::Head),
 ];
 
 /// The native property with a name.

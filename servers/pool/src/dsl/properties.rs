@@ -243,6 +243,11 @@ impl Subject<'_> {
                 }
             }
             "clones" => self.clones().await?,
+            "receive_resume_token" if !snapshot => self
+                .spa
+                .receive_state(&self.entry.name)
+                .await?
+                .map(|state| crate::send::token::encode(&state)),
             "defer_destroy" => Some(if dataset.flags & 8 != 0 { "on" } else { "off" }.into()),
             "encryption" | "keyformat" | "pbkdf2iters" | "encryptionroot" => {
                 self.encryption(name).await?

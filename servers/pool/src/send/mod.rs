@@ -4,17 +4,29 @@
 //! length needs the memory of one record, and checks the running checksum on the way.
 
 mod apply;
+mod encode;
 mod io;
 pub mod plan;
+mod planner;
 mod receive;
 mod receive_options;
 pub mod record;
+#[expect(
+    clippy::module_inception,
+    reason = "the part is called after ZFS's, and so is what it does first"
+)]
+mod send;
+mod source;
 pub mod token;
 
 pub use io::{RecordReader, StreamFuture, StreamReader, StreamWriter};
+pub use planner::{
+    SendFrom, SendPart, SendPlan, SendRequest, SendScope, plan as plan_send, plan_resume,
+};
 pub use receive::receive;
 pub use receive_options::{CutOff, InTheWay, Naming, Progress, ReceiveError, ReceiveOptions};
 pub use record::{BeginRecord, ObjectRecord, Record, StreamKind, WriteRecord};
+pub use send::send;
 
 use crate::blkptr::MAX_BLOCK_SIZE;
 use crate::checksum::{Checksum, Fletcher4};

@@ -29,6 +29,16 @@ pub struct PlannedDataset {
     pub origin: Option<u64>,
 }
 
+/// Whether a stream is of one data set or of all below it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recursion {
+    /// One.
+    #[default]
+    Single,
+    /// All.
+    Recursive,
+}
+
 /// What a compound stream is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -36,6 +46,8 @@ pub struct Plan {
     pub from_snapshot: Option<String>,
     /// Name of the snapshot at which it ends.
     pub to_snapshot: Option<String>,
+    /// Whether all data sets below belong to it.
+    pub recursion: Recursion,
     /// The data sets, by the guids of their heads.
     pub datasets: BTreeMap<u64, PlannedDataset>,
 }
@@ -53,6 +65,10 @@ impl Plan {
         let mut plan = Plan {
             from_snapshot: list.string("fromsnap").map(String::from),
             to_snapshot: list.string("tosnap").map(String::from),
+            recursion: match list.get("not_recursive") {
+                Some(_) => Recursion::Single,
+                None => Recursion::Recursive,
+            },
             datasets: BTreeMap::new(),
         };
         for (guid, value) in list.list("fss").into_iter().flat_map(Nvlist::iter) {
@@ -83,6 +99,9 @@ impl Plan {
             if let Some(value) = value {
                 list.set_string(name, value);
             }
+        }
+        if self.recursion == Recursion::Single {
+            list.set("not_recursive", Value::Boolean);
         }
         let mut all = Nvlist::new();
         for (guid, dataset) in &self.datasets {

@@ -54,7 +54,11 @@ pub fn run(spa: &Spa, keys: &Keys, command: &str, words: &[&str]) -> Result<(), 
     }
 }
 
-fn key(spa: &Spa, keys: &Keys, entry: &DatasetEntry) -> Result<Option<Rc<DatasetKey>>, Failure> {
+pub fn key(
+    spa: &Spa,
+    keys: &Keys,
+    entry: &DatasetEntry,
+) -> Result<Option<Rc<DatasetKey>>, Failure> {
     let own = keys.iter().find(|(dataset, _)| {
         entry
             .name

@@ -8,6 +8,8 @@ mod change;
 mod device;
 mod failure;
 mod files;
+mod receive;
+mod send;
 mod table;
 mod zfs;
 mod zfs_change;
@@ -30,6 +32,8 @@ const USAGE: &str = "usage: tpool --dev IMAGE [--dev IMAGE]... [--read-only] [--
   zfs snapshot [-r] [-o PROPERTY=VALUE]... DATASET@NAME... | destroy [-rdnv] NAME | rollback [-r] SNAPSHOT | promote DATASET
   zfs rename [-p] NAME NAME | bookmark SNAPSHOT BOOKMARK | hold [-r] TAG SNAPSHOT... | release [-r] TAG SNAPSHOT... | holds [-Hpr] SNAPSHOT...
   zfs set PROPERTY=VALUE... NAME... | inherit [-r] PROPERTY NAME...
+  zfs send [-RpLecnvP] [-i|-I SNAPSHOT] SNAPSHOT | send [-nvP] -t TOKEN (to standard output)
+  zfs receive [-Fnsv] [-d|-e] [-o PROPERTY=VALUE]... [-x PROPERTY]... NAME | receive -A NAME (from standard input)
   zfs list [-Hpr] [-t TYPES] [-o COLUMNS] [NAME]... | get [-Hpr] [-o FIELDS] PROPERTY[,...]|all [NAME]...
   ls [-l] DATASET[:PATH] | tree DATASET[:PATH] | cat DATASET:PATH | cp DATASET:PATH FILE
   cp FILE DATASET:PATH | mkdir DATASET:PATH | rm DATASET:PATH | rmdir DATASET:PATH
@@ -88,6 +92,7 @@ fn run(words: Vec<String>) -> Result<(), Failure> {
     }
     match command {
         "zpool" => zpool::run(&spa, rest),
+        "zfs" if rest.first() == Some(&"send") => send::run(&spa, &arguments.keys, &rest[1..]),
         "zfs" => zfs::run(&spa, rest),
         "ls" | "tree" | "cat" | "cp" | "manifest" | "volume" => {
             files::run(&spa, &arguments.keys, command, rest)

@@ -14,9 +14,9 @@ use crate::arguments::Options;
 use crate::failure::Failure;
 
 /// `zfs` commands that are here.
-pub const COMMANDS: [&str; 12] = [
+pub const COMMANDS: [&str; 14] = [
     "create", "snapshot", "destroy", "rollback", "clone", "promote", "rename", "bookmark", "hold",
-    "release", "set", "inherit",
+    "release", "set", "inherit", "receive", "recv",
 ];
 
 /// What a change needs besides the pool.
@@ -45,6 +45,7 @@ pub fn run(spa: &Spa, words: &[&str], context: &mut Context<'_>) -> Result<(), F
         "release" => release(spa, rest, context),
         "set" => set(spa, rest, context),
         "inherit" => inherit(spa, rest, context),
+        "receive" | "recv" => crate::receive::run(spa, rest, context),
         other => Err(usage(&format!("no zfs command is called '{other}'"))),
     }
 }
