@@ -77,7 +77,7 @@ pub fn run(spa: &Spa, keys: &Keys, words: &[&str]) -> Result<(), Failure> {
         part: std::rc::Rc::default(),
     };
     let current = writer.part.clone();
-    let mut starts = |part: &SendPart| current.replace(part.snapshot.clone());
+    let starts = |part: &SendPart| current.replace(part.snapshot.clone());
     let done = block_on(send(spa, &plan, &name, &mut writer, &mut |part| {
         starts(part);
     }));

@@ -1,7 +1,8 @@
 //! The tool as its users run it: words, refusals and exit codes on image files.
 
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 const IMAGE_SIZE: u64 = 128 << 20;
 
@@ -30,6 +31,27 @@ impl Lab {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8(text).expect("text");
         (output.status.code().expect("an exit code"), text)
+    }
+
+    /// Runs the tool with bytes on its standard input; gives its exit code and all that it printed.
+    fn pipe(&self, command: &str, input: &[u8]) -> (i32, Vec<u8>) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tpool"))
+            .current_dir(&self.0)
+            .args(["--dev", "d0", "--dev", "log0"])
+            .args(command.split(' '))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the tool runs");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        let input = input.to_vec();
+        // A stream that is refused is not read to its end.
+        let writing = std::thread::spawn(move || drop(stdin.write_all(&input)));
+        let output = child.wait_with_output().expect("the tool ends");
+        writing.join().expect("a writer");
+        let code = output.status.code().expect("an exit code");
+        (code, [output.stdout, output.stderr].concat())
     }
 
     fn succeeds(&self, command: &str) -> String {
@@ -146,4 +168,71 @@ fn properties_and_the_pool_tell_what_was_set() {
     );
     lab.succeeds("zpool export tank");
     assert!(lab.succeeds("zpool import").contains("state: EXPORTED"));
+}
+
+#[test]
+fn streams_go_from_pool_to_pool() {
+    let lab = Lab::new("streams");
+    lab.succeeds("zpool create tank d0 log log0");
+    lab.succeeds("zfs create -o recordsize=1M tank/a");
+    lab.succeeds("cp d0 tank/a:part");
+    lab.succeeds("zfs snapshot tank/a@one");
+    lab.succeeds("mkdir tank/a:more");
+    lab.succeeds("zfs snapshot tank/a@two");
+    let (code, full) = lab.pipe("zfs send -pL tank/a@one", &[]);
+    assert_eq!(code, 0);
+    let (_, rest) = lab.pipe("zfs send -cLe -i @one tank/a@two", &[]);
+    let receive = |command: &str, input: &[u8]| {
+        let (code, text) = lab.pipe(command, input);
+        (code, String::from_utf8(text).expect("text"))
+    };
+    let (code, text) = receive("zfs receive -v tank/b", &full);
+    assert!(
+        code == 0 && text.starts_with("receiving full stream of tank/a@one into tank/b@one\n"),
+        "{text}"
+    );
+    assert_eq!(
+        receive("zfs receive tank/b", &full).1,
+        "",
+        "a part that is here is passed over"
+    );
+    let (_, plain) = lab.pipe("zfs send tank/a@two", &[]);
+    let (code, text) = receive("zfs receive tank/b", &plain);
+    assert!(
+        code == 1 && text.contains("destination 'tank/b' exists\nmust specify -F"),
+        "{text}"
+    );
+    lab.succeeds("mkdir tank/b:local");
+    let (code, text) = receive("zfs receive tank/b", &rest);
+    assert!(
+        code == 1 && text.contains("has been modified\nsince most recent snapshot"),
+        "{text}"
+    );
+    assert_eq!(receive("zfs receive -F tank/b", &rest), (0, String::new()));
+    assert_eq!(lab.succeeds("tree tank/b"), lab.succeeds("tree tank/a"));
+    assert_eq!(
+        lab.succeeds("zfs get -H -o value,source recordsize tank/b"),
+        "1M\treceived\n"
+    );
+    let (code, text) = receive("zfs receive -s tank/c", &plain[..plain.len() / 2]);
+    let word = text.rsplit(' ').next().expect("a token").trim().to_string();
+    assert!(code == 1 && text.contains("zfs send -t 1-"), "{text}");
+    let shown = lab.succeeds("zfs get -H -o value receive_resume_token tank/c");
+    assert_eq!(shown.trim(), word);
+    let (code, tail) = lab.pipe(&format!("zfs send -t {word}"), &[]);
+    assert_eq!(code, 0);
+    assert_eq!(receive("zfs receive -s tank/c", &tail), (0, String::new()));
+    assert_eq!(lab.succeeds("tree tank/c"), lab.succeeds("tree tank/a"));
+    lab.fails(
+        "zfs send tank/a@three",
+        "cannot open 'tank/a@three': dataset does not exist",
+    );
+    lab.fails(
+        "zfs send -i @two tank/a@one",
+        "cannot send 'tank/a@one': not an earlier snapshot from the same fs",
+    );
+    assert!(
+        lab.succeeds("zfs send -nP -i @one tank/a@two")
+            .starts_with("incremental\t@one\ttank/a@two\t")
+    );
 }
