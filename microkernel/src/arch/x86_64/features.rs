@@ -23,6 +23,8 @@ pub struct Features {
     pub huge_pages: bool,
     /// Extended state components that threads have; 0 where there is only FXSAVE.
     pub xcr0: u64,
+    /// Further components that the CPU has, and no thread.
+    pub unsaved_components: u64,
     /// How extended state is saved.
     pub save: SaveInstruction,
     control: Cr4,
@@ -48,6 +50,7 @@ const NONE: Features = Features {
     keep_cached: 0,
     huge_pages: false,
     xcr0: 0,
+    unsaved_components: 0,
     save: SaveInstruction::Fxsave,
     control: Cr4::empty(),
 };
@@ -78,8 +81,9 @@ pub fn find() {
     };
     let bit = |word: u32, number: u32| word >> number & 1 == 1;
     let has_xsave = bit(leaf1.ecx, 26);
-    let xcr0 = if has_xsave {
-        u64::from(cpuid!(0xd, 0).eax) & XCR0_MASK
+    let components = if has_xsave {
+        let leaf = cpuid!(0xd, 0);
+        u64::from(leaf.edx) << 32 | u64::from(leaf.eax)
     } else {
         0
     };
@@ -106,7 +110,8 @@ pub fn find() {
         space_tag: if tagged_tlb { 0xfff } else { 0 },
         keep_cached: u64::from(tagged_tlb) << 63,
         huge_pages: bit(cpuid!(0x8000_0001).edx, 26),
-        xcr0,
+        xcr0: components & XCR0_MASK,
+        unsaved_components: components & !XCR0_MASK,
         save,
         control,
     };

@@ -36,6 +36,8 @@ pub struct Tags {
     next: Cell<u32>,
     /// The stale-translation count that it saw at its last entry.
     generation: Cell<u64>,
+    /// The tag of the latest entry; 0 if that was in an older epoch.
+    latest: Cell<u32>,
 }
 
 impl Tags {
@@ -44,6 +46,7 @@ impl Tags {
             epoch: Cell::new(1),
             next: Cell::new(1),
             generation: Cell::new(0),
+            latest: Cell::new(0),
         }
     }
 }
@@ -191,6 +194,9 @@ pub fn run(cpu: &Cpu, tcb: Ref<Tcb>) -> Option<Ref<Tcb>> {
 #[inline(always)]
 fn run_svm(cpu: &Cpu, tcb: Ref<Tcb>, vcpu: Ref<Vcpu>, root: u64) -> Option<Ref<Tcb>> {
     let tag = take_tag(&cpu.tags, cpu.index.get() as u32, vcpu);
+    if cpu.tags.latest.replace(tag.number) != tag.number {
+        clear_unsaved_components();
+    }
     load_extended(vcpu);
     svm::run(cpu, vcpu, root, tag);
     store_extended(vcpu);
@@ -200,6 +206,9 @@ fn run_svm(cpu: &Cpu, tcb: Ref<Tcb>, vcpu: Ref<Vcpu>, root: u64) -> Option<Ref<T
 #[inline(always)]
 fn run_vmx(cpu: &Cpu, tcb: Ref<Tcb>, vcpu: Ref<Vcpu>, root: u64) -> Option<Ref<Tcb>> {
     let tag = take_tag(&cpu.tags, cpu.index.get() as u32, vcpu);
+    if cpu.tags.latest.replace(tag.number) != tag.number {
+        clear_unsaved_components();
+    }
     load_extended(vcpu);
     let entered = vmx::run(cpu, vcpu, root, tag);
     store_extended(vcpu);
@@ -283,6 +292,7 @@ fn take_tag(tags: &Tags, here: u32, vcpu: Ref<Vcpu>) -> TagUse {
         tags.generation.set(generation);
         tags.epoch.set(tags.epoch.get() + 1);
         tags.next.set(1);
+        tags.latest.set(0);
         flush = Flush::Everything;
     }
     let number = tags.next.get();
@@ -291,6 +301,30 @@ fn take_tag(tags: &Tags, here: u32, vcpu: Ref<Vcpu>) -> TagUse {
     tag.cpu.set(here);
     tag.epoch.set(tags.epoch.get());
     TagUse { number, flush }
+}
+
+/// An XSAVE area that says that all is in its initial state.
+#[repr(align(64))]
+struct InitialArea([u8; 576]);
+
+static INITIAL_AREA: InitialArea = InitialArea([0; 576]);
+
+/// Another guest than the latest one runs now: it shall not find that one's registers of components
+/// that are not saved. No guest is offered those, but some CPUs let it use them without an exit.
+#[cold]
+fn clear_unsaved_components() {
+    let (saved, unsaved) = (features().xcr0, features().unsaved_components);
+    if unsaved == 0 {
+        return;
+    }
+    // SAFETY: CPUID offers all these components; the area is aligned, and for components in their
+    // initial state only its header is read. XCR0 is again what `load_extended` expects.
+    unsafe {
+        xcr0_write(Xcr0::from_bits_unchecked(saved | unsaved));
+        asm!("xrstor64 [{}]", in(reg) &raw const INITIAL_AREA.0, in("eax") unsaved as u32,
+            in("edx") (unsaved >> 32) as u32, options(nostack, readonly));
+        xcr0_write(Xcr0::from_bits_truncate(saved));
+    }
 }
 
 /// Puts the guest's extended state into the registers. The thread's own was saved.

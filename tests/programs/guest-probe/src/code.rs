@@ -34,7 +34,7 @@ labels! {
     memory_read_only_write memory_fetch interrupts interrupts_open interrupts_idle
     handler_interrupt handler_slow handler_nmi handler_fault handler_software real_spin odd_cr0 long_mode pae_paging
     page_fault handler_page_fault undefined handler_undefined handler_protection
-    handler_long_interrupt vector_registers write_xcr0 own_msrs privileged hypercall_intel
+    handler_long_interrupt vector_registers write_xcr0 write_key_rights read_key_rights own_msrs privileged hypercall_intel
     hypercall_amd read_twice spin count_cpuids mark_forever
     out_and_halt gdt
 }

@@ -248,6 +248,20 @@ write_xcr0:
     outb %al, $0x80
     hlt
 
+# EAX into the rights of the protection keys, and out of them.
+.global write_key_rights
+write_key_rights:
+    xorl %ecx, %ecx
+    xorl %edx, %edx
+    wrpkru
+    outb %al, $0x80
+.global read_key_rights
+read_key_rights:
+    xorl %ecx, %ecx
+    rdpkru
+    outb %al, $0x80
+    hlt
+
 .macro write_msr number, value
     movl $\number, %ecx
     movl $\value, %eax

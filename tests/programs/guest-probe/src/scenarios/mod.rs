@@ -17,7 +17,7 @@ use crate::failure::Outcome;
 pub type Scenario = (&'static str, fn(&mut Bench) -> Outcome);
 
 /// All scenarios.
-pub const ALL: [Scenario; 31] = [
+pub const ALL: [Scenario; 32] = [
     ("reset state", real_mode::reset),
     ("port I/O", real_mode::port_io),
     ("CPUID, MSRs and HLT", real_mode::cpuid_and_msrs),
@@ -64,6 +64,10 @@ pub const ALL: [Scenario; 31] = [
     ),
     ("CR0 that no CPU takes", time::odd_cr0),
     ("two VCPUs on one CPU", processors::two_spaces),
+    (
+        "registers that are not saved",
+        processors::unsaved_registers,
+    ),
     ("VCPUs on several CPUs", processors::several),
     ("cost of an exit", time::cost),
     // Last, because it ends Bochs when that emulates SVM.

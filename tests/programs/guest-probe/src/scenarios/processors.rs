@@ -1,5 +1,6 @@
 //! Threads beside the own one, and several VCPUs: on one CPU, on several, and from one to another.
 
+use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use libcap::vcpu::{self, Entry, ExitRecord, GeneralRegisters, Outcome as Entered};
@@ -9,9 +10,13 @@ use sel4_sys::{ExitReason, Syscall, TcbFlags, VcpuField as F};
 use crate::bench::Bench;
 use crate::code;
 use crate::failure::{Outcome, ensure, ensure_equal};
-use crate::machine::{COUNTER, Machine, PAGE_TABLES, RBX, RDI, write_long_tables};
+use crate::machine::{COUNTER, Machine, PAGE_TABLES, RAX, RBX, RDI, write_long_tables};
 use crate::memory;
 
+/// In ECX of CPUID leaf 7.
+const CPUID_PROTECTION_KEYS: u32 = 1 << 3;
+/// Protection keys on.
+const CR4_PKE: u64 = 1 << 22;
 /// Longest wait for another CPU.
 const PATIENCE_TICKS: u64 = 2_000_000_000;
 /// A while in which another CPU would do something if it could.
@@ -55,6 +60,32 @@ pub fn two_spaces(bench: &mut Bench) -> Outcome {
         );
     }
     Ok(())
+}
+
+/// What one guest left in registers that the kernel does not save, which no CPUID of a guest should
+/// offer, is not what another guest finds there.
+pub fn unsaved_registers(bench: &mut Bench) -> Outcome {
+    const RIGHTS: u64 = 0x5555_5554;
+    if __cpuid(0).eax < 7 || __cpuid_count(7, 0).ecx & CPUID_PROTECTION_KEYS == 0 {
+        log!("no protection keys here");
+        return Ok(());
+    }
+    let mut first = Machine::new(bench)?;
+    let mut second = Machine::without_thread(bench)?;
+    first.start_long(code::write_key_rights())?;
+    second.enter_long_mode(code::read_key_rights())?;
+    for machine in [&first, &second] {
+        let cr4 = machine.field(F::Cr4)? | CR4_PKE;
+        machine.vcpu.write_fields(&[(F::Cr4, cr4)])?;
+    }
+    first.set(RAX, RIGHTS);
+    first.expect_mark(0x80)?;
+    first.expect_mark(0x80)?;
+    ensure_equal!(first.get(RAX), RIGHTS, "what the first guest wrote");
+    second.give_to(bench.own_thread())?;
+    second.expect_mark(0x80)?;
+    ensure_equal!(second.get(RAX), 0, "what the second guest reads");
+    second.expect(ExitReason::Hlt)
 }
 
 /// Set when the other thread shall stop asking for its guest.
