@@ -76,9 +76,11 @@ impl Kernel {
         let (pool, index) = split(asid);
         let pool = self.asid_pools.get(pool)?.get()?;
         let entry = pool.entry(index).get();
-        let is_guest = entry & GUEST != 0;
-        let address = (entry & !GUEST) as usize;
-        (address != 0 && is_guest == (space == MapSpace::Guest)).then(|| Ref::from_address(address))
+        if entry == 0 {
+            return None;
+        }
+        let (table, its_space) = root_of(entry);
+        (its_space == space).then_some(table)
     }
 
     /// Whether `root` still is the address space that its identifier names.
@@ -143,6 +145,7 @@ impl Kernel {
 }
 
 /// The root that a pool's entry, which is not 0, names.
+#[inline(always)]
 fn root_of(entry: u64) -> (Ref<Table>, MapSpace) {
     let space = if entry & GUEST != 0 {
         MapSpace::Guest
@@ -152,7 +155,8 @@ fn root_of(entry: u64) -> (Ref<Table>, MapSpace) {
     (Ref::from_address((entry & !GUEST) as usize), space)
 }
 
-fn forget_translations(table: Ref<Table>, space: MapSpace, asid: Asid) {
+/// Makes every CPU forget what it knows of a space.
+pub fn forget_translations(table: Ref<Table>, space: MapSpace, asid: Asid) {
     if space == MapSpace::Guest {
         arch::invalidate_guest_space(table, asid.number());
     } else {

@@ -4,7 +4,7 @@
 //! addresses, of which 48 bits are kept. Word 0 is `type:6 | … | address`, word 1 the rest.
 
 use crate::object::{
-    AsidPool, Endpoint, IoPageTable, Notification, Reply, SchedContext, Slot, Tcb, Timer, Vcpu,
+    AsidPool, Endpoint, Notification, Reply, SchedContext, Slot, Tcb, Timer, Vcpu,
 };
 use crate::store::{Ref, Table};
 
@@ -97,11 +97,6 @@ pub enum TableLevel {
 }
 
 impl TableLevel {
-    /// Address bits that one entry of this table spans.
-    #[must_use]
-    pub const fn entry_bits(self) -> u8 {
-        12 + 9 * self as u8
-    }
     /// Address bits that the whole table spans.
     #[must_use]
     pub const fn span_bits(self) -> u8 {
@@ -145,14 +140,12 @@ pub enum MapSpace {
     Virtual = 0,
     /// A guest-physical address space.
     Guest = 1,
-    /// An I/O address space.
-    Io = 2,
 }
 
 /// Where a frame or table is mapped: page-aligned address in the space of `asid`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
-    /// The address space; for [`MapSpace::Io`] the number of the I/O domain.
+    /// The address space.
     pub asid: Asid,
     /// Page-aligned address in it, below 2^48.
     pub address: u64,
@@ -312,16 +305,6 @@ pub enum Cap {
         first: u16,
         last: u16,
     },
-    IoSpaceControl,
-    IoSpace {
-        domain: u16,
-        pci: u16,
-    },
-    IoPageTable {
-        table: Ref<IoPageTable>,
-        level: u8,
-        mapping: Option<Mapping>,
-    },
     Vcpu {
         vcpu: Ref<Vcpu>,
     },
@@ -353,11 +336,8 @@ pub mod tag {
     pub const ASID_POOL: u64 = 17;
     pub const IO_PORT_CONTROL: u64 = 18;
     pub const IO_PORT: u64 = 19;
-    pub const IO_SPACE_CONTROL: u64 = 20;
-    pub const IO_SPACE: u64 = 21;
-    pub const IO_PAGE_TABLE: u64 = 22;
-    pub const VCPU: u64 = 23;
-    pub const TIMER: u64 = 24;
+    pub const VCPU: u64 = 20;
+    pub const TIMER: u64 = 21;
 }
 
 /// Bits 0..5 of word 0 hold the type, bits 6..15 small fields, bits 16..63 a 48-bit address.
@@ -402,8 +382,7 @@ fn mapping(word: u64) -> Option<Mapping> {
 fn space(word: u64) -> MapSpace {
     match word {
         0 => MapSpace::Virtual,
-        1 => MapSpace::Guest,
-        _ => MapSpace::Io,
+        _ => MapSpace::Guest,
     }
 }
 
@@ -594,16 +573,6 @@ impl RawCap {
                 first: w1 as u16,
                 last: (w1 >> 16) as u16,
             },
-            tag::IO_SPACE_CONTROL => Cap::IoSpaceControl,
-            tag::IO_SPACE => Cap::IoSpace {
-                domain: w1 as u16,
-                pci: (w1 >> 16) as u16,
-            },
-            tag::IO_PAGE_TABLE => Cap::IoPageTable {
-                table: Ref::from_address(at),
-                level: field(w0, 6, 3) as u8,
-                mapping: mapping(w1),
-            },
             tag::VCPU => Cap::Vcpu {
                 vcpu: Ref::from_address(at),
             },
@@ -703,23 +672,6 @@ impl Cap {
             Cap::IoPort { first, last } => {
                 raw(tag::IO_PORT, 0, 0, u64::from(first) | u64::from(last) << 16)
             }
-            Cap::IoSpaceControl => raw(tag::IO_SPACE_CONTROL, 0, 0, 0),
-            Cap::IoSpace { domain, pci } => raw(
-                tag::IO_SPACE,
-                0,
-                0,
-                u64::from(domain) | u64::from(pci) << 16,
-            ),
-            Cap::IoPageTable {
-                table,
-                level,
-                mapping,
-            } => raw(
-                tag::IO_PAGE_TABLE,
-                u64::from(level),
-                table.address(),
-                pack_mapping(mapping),
-            ),
             Cap::Vcpu { vcpu } => raw(tag::VCPU, 0, vcpu.address(), 0),
             Cap::Timer { timer } => raw(tag::TIMER, 0, timer.address(), 0),
             _ => RawCap::NULL,

@@ -36,8 +36,6 @@ pub const fn cap_type(cap: Cap) -> CapType {
         },
         Cap::AsidControl => CapType::AsidControl,
         Cap::AsidPool { .. } => CapType::AsidPool,
-        Cap::IoSpaceControl | Cap::IoSpace { .. } => CapType::IoSpace,
-        Cap::IoPageTable { .. } => CapType::IoPageTable,
         Cap::IoPort { .. } => CapType::IoPort,
         Cap::Vcpu { .. } => CapType::Vcpu,
         Cap::IoPortControl => CapType::IoPortControl,

@@ -37,11 +37,14 @@ impl Blueprint {
     /// Checks Retype's first two arguments.
     ///
     /// # Errors
-    /// `InvalidArgument` 0 for an unknown type and 1 for a size that is too small, `RangeError`
+    /// `InvalidArgument` 0 for an unknown type (nothing translates for devices, so an I/O page table
+    /// is one) and 1 for a size that is too small, `RangeError`
     /// for one that is too large.
     pub fn decode(object: u64, user_size_bits: u64) -> Result<Self, SyscallError> {
         let object = ObjectType::try_from(object)
-            .map_err(|_| SyscallError::InvalidArgument(TYPE_ARGUMENT))?;
+            .ok()
+            .filter(|object| *object != ObjectType::IoPageTable)
+            .ok_or(SyscallError::InvalidArgument(TYPE_ARGUMENT))?;
         let too_large = SyscallError::RangeError {
             min: 0,
             max: u64::from(MAX_UNTYPED_BITS),
@@ -153,11 +156,6 @@ impl Blueprint {
             }
             ObjectType::Timer => Cap::Timer {
                 timer: Ref::from_address(base),
-            },
-            ObjectType::IoPageTable => Cap::IoPageTable {
-                table: Ref::from_address(base),
-                level: 0,
-                mapping: None,
             },
             _ => self.build_paging_structure(base),
         }

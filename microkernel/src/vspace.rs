@@ -7,6 +7,8 @@
 use sel4_sys::VmAttributes;
 
 use crate::arch;
+use crate::asid;
+use crate::boot::Virtualisation;
 use crate::cap::{FrameCap, FrameSize, MapSpace, Mapping, Rights, TableCap};
 use crate::fault::{LookupFailure, SyscallError};
 use crate::kernel::Kernel;
@@ -32,7 +34,8 @@ pub mod entry {
     pub const PAT_LARGE: u64 = 1 << 12;
     /// Ours, ignored by every CPU: what a guest's entry maps is a device's, not memory.
     pub const DEVICE: u64 = 1 << 52;
-    /// No instruction fetch.
+    /// No instruction fetch: every 64-bit CPU since 2004 has it, and boot turns it on before
+    /// anything else.
     pub const EXECUTE_NEVER: u64 = 1 << 63;
     /// The physical address.
     pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
@@ -132,52 +135,51 @@ pub fn read_guest_word(root: Ref<Table>, address: u64) -> Option<u64> {
 impl Kernel {
     /// Takes the frame out of the space that it is mapped in through this capability.
     pub fn unmap_frame(&self, frame: FrameCap) {
-        let Some(Mapping { asid, address }) = frame.mapping else {
-            return;
-        };
-        let Some(root) = self.find_root(asid, frame.space) else {
-            return;
-        };
-        let Ok(at) = find(root, address, frame.size.bits()) else {
-            return;
-        };
-        let is_ours = at.is_used()
-            && at.is_leaf()
-            && at.frame_address() == arch::physical_address(frame.base);
-        if !is_ours {
-            return;
-        }
-        at.entry().set(0);
-        if frame.space == MapSpace::Guest {
-            arch::invalidate_guest_space(root, asid.number());
-        } else {
-            arch::invalidate_page(root, asid.number(), address);
+        if let Some((root, mapping, at)) =
+            self.find_mapped(frame.mapping, frame.space, frame.size.bits())
+            && at.is_leaf_in_use()
+            && at.frame_address() == arch::physical_address(frame.base)
+        {
+            at.entry().set(0);
+            forget_page(root, frame.space, mapping);
         }
     }
 
     /// Takes the table out of the space that it is mapped in.
     pub fn unmap_table(&self, cap: TableCap) {
-        let Some(Mapping { asid, address }) = cap.mapping else {
-            return;
-        };
-        let Some(root) = self.find_root(asid, cap.space) else {
-            return;
-        };
-        let Ok(at) = find(root, address, cap.level.span_bits()) else {
-            return;
-        };
-        let is_ours = at.is_used()
+        let physical = arch::physical_address(cap.table.address());
+        if let Some((root, mapping, at)) =
+            self.find_mapped(cap.mapping, cap.space, cap.level.span_bits())
+            && at.is_used()
             && !at.is_leaf()
-            && at.entry().get() & entry::ADDRESS == arch::physical_address(cap.table.address());
-        if !is_ours {
-            return;
+            && at.entry().get() & entry::ADDRESS == physical
+        {
+            at.entry().set(0);
+            asid::forget_translations(root, cap.space, mapping.asid);
         }
-        at.entry().set(0);
-        if cap.space == MapSpace::Guest {
-            arch::invalidate_guest_space(root, asid.number());
-        } else {
-            arch::invalidate_address_space(root, asid.number());
-        }
+    }
+
+    /// The root and the entry of something that spans 2^`bits` bytes and was mapped, if that place is
+    /// still there. Something else may be mapped in it by now.
+    fn find_mapped(
+        &self,
+        mapping: Option<Mapping>,
+        space: MapSpace,
+        bits: u8,
+    ) -> Option<(Ref<Table>, Mapping, Position)> {
+        let mapping = mapping?;
+        let root = self.find_root(mapping.asid, space)?;
+        let at = find(root, mapping.address, bits).ok()?;
+        Some((root, mapping, at))
+    }
+}
+
+/// Makes every CPU forget what it knows of a page that was mapped.
+pub fn forget_page(root: Ref<Table>, space: MapSpace, mapping: Mapping) {
+    let asid = mapping.asid.number();
+    match space {
+        MapSpace::Guest => arch::invalidate_guest_space(root, asid),
+        MapSpace::Virtual => arch::invalidate_page(root, asid, mapping.address),
     }
 }
 
@@ -191,6 +193,15 @@ pub enum GuestPaging {
 }
 
 impl GuestPaging {
+    /// What this machine's guests use.
+    #[must_use]
+    pub fn here() -> Self {
+        match arch::virtualisation() {
+            Virtualisation::Vmx => Self::Extended,
+            _ => Self::Nested,
+        }
+    }
+
     /// An entry that refers to a table.
     #[must_use]
     pub const fn table_entry(self, physical: u64) -> u64 {
@@ -215,7 +226,7 @@ impl GuestPaging {
                 base | entry::PRESENT
                     | entry::USER
                     | pick(write, entry::WRITE)
-                    | pick(execute_never, arch::execute_never())
+                    | pick(execute_never, entry::EXECUTE_NEVER)
                     | pick(uncached, entry::CACHE_DISABLE | entry::WRITE_THROUGH)
             }
             Self::Extended => {

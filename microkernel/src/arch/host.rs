@@ -201,27 +201,6 @@ pub fn debug_put_char(_byte: u8) {}
 /// Stops the machine (DebugHalt).
 pub fn debug_halt() {}
 
-/// Whether an IOMMU translates device accesses.
-#[must_use]
-pub fn has_iommu() -> bool {
-    false
-}
-
-/// How this machine translates guest-physical addresses.
-#[must_use]
-pub fn guest_paging() -> crate::vspace::GuestPaging {
-    match virtualisation() {
-        Virtualisation::Vmx => crate::vspace::GuestPaging::Extended,
-        _ => crate::vspace::GuestPaging::Nested,
-    }
-}
-
-/// The bit of a page-table entry that forbids instruction fetches; 0 on a CPU without it.
-#[must_use]
-pub fn execute_never() -> u64 {
-    crate::vspace::entry::EXECUTE_NEVER
-}
-
 /// Port capabilities that were removed since boot, plus one.
 #[must_use]
 pub fn removed_ports() -> u64 {

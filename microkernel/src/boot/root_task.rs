@@ -16,8 +16,9 @@ use crate::cap::{
     TableLevel, UntypedCap,
 };
 use crate::config::{BOOT_THREAD_TIME_SLICE_US, MIN_REFILLS, ROOT_CNODE_SIZE_BITS};
+use crate::derivation;
 use crate::kernel::Kernel;
-use crate::object::{DerivationFlags, SchedContext, Slot, Tcb, TcbSlot, ThreadState};
+use crate::object::{SchedContext, Slot, Tcb, TcbSlot, ThreadState};
 use crate::retype;
 use crate::store::{self, Ref, Table};
 use crate::vspace::{self, entry};
@@ -135,14 +136,14 @@ impl<'a> Builder<'a> {
     }
 
     fn put(&self, slot: InitialSlot, cap: Cap) {
-        put_original(self.cnode.element(slot.number() as usize), cap);
+        derivation::insert_root(cap, self.cnode.element(slot.number() as usize));
     }
 
     fn put_next(&mut self, cap: Cap) -> Result<(), BootError> {
         if self.next_slot >= 1 << ROOT_CNODE_SIZE_BITS {
             return Err(BootError::NotEnoughSlots);
         }
-        put_original(self.cnode.element(self.next_slot as usize), cap);
+        derivation::insert_root(cap, self.cnode.element(self.next_slot as usize));
         self.next_slot += 1;
         Ok(())
     }
@@ -208,7 +209,7 @@ impl<'a> Builder<'a> {
         let execute_never = if usage.execute {
             0
         } else {
-            arch::execute_never()
+            entry::EXECUTE_NEVER
         };
         at.entry().set(
             arch::physical_address(page) | entry::PRESENT | entry::USER | write | execute_never,
@@ -310,14 +311,6 @@ impl<'a> Builder<'a> {
         }
         Ok(())
     }
-}
-
-fn put_original(slot: Ref<Slot>, cap: Cap) {
-    slot.set_cap(cap);
-    slot.set_flags(DerivationFlags {
-        revocable: true,
-        first_badged: true,
-    });
 }
 
 /// A scheduling context of the smallest size.

@@ -47,7 +47,6 @@ pub fn derive_cap(slot: Ref<Slot>, cap: Cap) -> Result<Cap, SyscallError> {
         }
         Cap::Table(table) => table.mapping.is_none(),
         Cap::Root(root) => root.asid.is_none(),
-        Cap::IoPageTable { mapping, .. } => mapping.is_none(),
         _ => false,
     };
     if unmapped {
@@ -102,10 +101,7 @@ pub fn update_data(badges: Badges, data: u64, cap: Cap) -> Cap {
         Cap::Notification(n) if may_badge(n.badge) => {
             Cap::Notification(NotificationCap { badge: data, ..n })
         }
-        Cap::IoSpaceControl if badges == Badges::Settable => io_space(data),
-        Cap::Endpoint(_) | Cap::Notification(_) | Cap::IoSpaceControl | Cap::IoSpace { .. } => {
-            Cap::Null
-        }
+        Cap::Endpoint(_) | Cap::Notification(_) => Cap::Null,
         Cap::CNode(node) => with_guard(node, data),
         _ => cap,
     }
@@ -126,17 +122,6 @@ fn with_guard(node: CNodeCap, data: u64) -> Cap {
     })
 }
 
-/// Bits 0..15 of `data` name the device (bus, device, function), bits 16..31 the I/O domain.
-fn io_space(data: u64) -> Cap {
-    let (domain, pci) = ((data >> 16) as u16, data as u16);
-    // A mapping keeps the domain in its 12 bits of address-space number.
-    if domain == 0 || domain > 0xfff {
-        Cap::Null
-    } else {
-        Cap::IoSpace { domain, pci }
-    }
-}
-
 /// Whether `cap`, inserted behind `origin`, is the first of its own line: Revoke of it then takes
 /// what is derived from it later.
 pub(super) fn is_original(cap: Cap, origin: Cap) -> bool {
@@ -145,7 +130,6 @@ pub(super) fn is_original(cap: Cap, origin: Cap) -> bool {
         (Cap::Notification(new), Cap::Notification(old)) => new.badge != old.badge,
         (Cap::IrqHandler { .. }, Cap::IrqControl)
         | (Cap::IoPort { .. }, Cap::IoPortControl)
-        | (Cap::IoSpace { .. }, Cap::IoSpaceControl)
         | (Cap::Untyped(_), _) => true,
         _ => false,
     }
@@ -247,22 +231,5 @@ mod tests {
         for cap in [Cap::IrqControl, Cap::IoPortControl] {
             assert_eq!(derive_cap(slot, cap), Ok(Cap::Null));
         }
-    }
-
-    #[test]
-    fn an_io_space_needs_a_domain() {
-        let device = Cap::IoSpace {
-            domain: 5,
-            pci: 0x0123,
-        };
-        assert_eq!(
-            update_data(Badges::Settable, 0x5_0123, Cap::IoSpaceControl),
-            device
-        );
-        assert_eq!(
-            update_data(Badges::Settable, 0x0123, Cap::IoSpaceControl),
-            Cap::Null
-        );
-        assert_eq!(update_data(Badges::Settable, 0x5_0123, device), Cap::Null);
     }
 }

@@ -54,7 +54,6 @@ pub fn extent(cap: Cap) -> Option<Extent> {
         Cap::Table(t) => (t.table.address(), TABLE_SIZE_BITS),
         Cap::Root(r) => (r.table.address(), TABLE_SIZE_BITS),
         Cap::AsidPool { pool, .. } => (pool.address(), TABLE_SIZE_BITS),
-        Cap::IoPageTable { table, .. } => (table.address(), TABLE_SIZE_BITS),
         Cap::Vcpu { vcpu } => (vcpu.address(), Vcpu::SIZE_BITS),
         Cap::Timer { timer } => (timer.address(), Timer::SIZE_BITS),
         Cap::Null
@@ -64,9 +63,7 @@ pub fn extent(cap: Cap) -> Option<Extent> {
         | Cap::Domain
         | Cap::AsidControl
         | Cap::IoPortControl
-        | Cap::IoPort { .. }
-        | Cap::IoSpaceControl
-        | Cap::IoSpace { .. } => return None,
+        | Cap::IoPort { .. } => return None,
     };
     Some(Extent::new(base, size_bits))
 }
@@ -83,13 +80,11 @@ pub fn same_region(ancestor: Cap, descendant: Cap) -> bool {
         }
         (Cap::IrqControl, Cap::IrqControl | Cap::IrqHandler { .. })
         | (Cap::IoPortControl, Cap::IoPortControl | Cap::IoPort { .. })
-        | (Cap::IoSpaceControl, Cap::IoSpaceControl | Cap::IoSpace { .. })
         | (Cap::Domain, Cap::Domain)
         | (Cap::SchedControl { .. }, Cap::SchedControl { .. })
         | (Cap::AsidControl, Cap::AsidControl) => true,
         (Cap::IrqHandler { irq: a }, Cap::IrqHandler { irq: b }) => a == b,
         (Cap::IoPort { first, last }, Cap::IoPort { first: f, last: l }) => first == f && last == l,
-        (Cap::IoSpace { pci: a, .. }, Cap::IoSpace { pci: b, .. }) => a == b,
         _ => same_memory_object(ancestor, descendant),
     }
 }
@@ -117,7 +112,6 @@ fn same_memory_object(a: Cap, b: Cap) -> bool {
         }
         (Cap::Root(a), Cap::Root(b)) => a.table == b.table && a.space == b.space,
         (Cap::AsidPool { pool: a, .. }, Cap::AsidPool { pool: b, .. }) => a == b,
-        (Cap::IoPageTable { table: a, .. }, Cap::IoPageTable { table: b, .. }) => a == b,
         (Cap::Vcpu { vcpu: a }, Cap::Vcpu { vcpu: b }) => a == b,
         (Cap::Timer { timer: a }, Cap::Timer { timer: b }) => a == b,
         _ => false,
@@ -129,9 +123,7 @@ fn same_memory_object(a: Cap, b: Cap) -> bool {
 pub fn same_object(a: Cap, b: Cap) -> bool {
     match (a, b) {
         // A control capability, or untyped memory, is nothing that lives or dies.
-        (Cap::Untyped(_) | Cap::IrqControl, _)
-        | (Cap::IoPortControl, Cap::IoPort { .. })
-        | (Cap::IoSpaceControl, Cap::IoSpace { .. }) => false,
+        (Cap::Untyped(_) | Cap::IrqControl, _) | (Cap::IoPortControl, Cap::IoPort { .. }) => false,
         (Cap::Frame(a), Cap::Frame(b)) => {
             a.base == b.base && a.size == b.size && a.device == b.device
         }
@@ -200,7 +192,6 @@ mod tests {
         let pairs = [
             (Cap::IrqControl, Cap::IrqHandler { irq: 5 }),
             (Cap::IoPortControl, Cap::IoPort { first: 1, last: 2 }),
-            (Cap::IoSpaceControl, Cap::IoSpace { domain: 1, pci: 2 }),
         ];
         for (control, child) in pairs {
             assert!(same_region(control, child), "{control:?}");

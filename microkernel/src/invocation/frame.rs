@@ -12,7 +12,7 @@ use crate::fault::SyscallError;
 use crate::kernel::Kernel;
 use crate::object::Slot;
 use crate::store::{Ref, Table};
-use crate::vspace::{self, Position, entry};
+use crate::vspace::{self, GuestPaging, Position, entry};
 
 /// Addresses of a guest-physical space: what four levels of tables can translate.
 const GUEST_TOP: u64 = 1 << 48;
@@ -23,8 +23,7 @@ struct Map {
     value: u64,
     cap: FrameCap,
     root: Ref<Table>,
-    asid: Asid,
-    address: u64,
+    mapping: Mapping,
 }
 
 /// Serves an invocation of the frame in `arguments.slot`.
@@ -76,13 +75,13 @@ fn decode_map(
         return Err(SyscallError::DeleteFirst);
     }
     let value = match space {
-        MapSpace::Guest => arch::guest_paging().frame_entry(&frame, rights, attributes),
+        MapSpace::Guest => GuestPaging::here().frame_entry(&frame, rights, attributes),
         _ => page_entry(&frame, rights, attributes),
     };
-    let mapping = Some(Mapping { asid, address });
+    let mapping = Mapping { asid, address };
     let cap = FrameCap {
         space,
-        mapping,
+        mapping: Some(mapping),
         ..frame
     };
     Ok(Map {
@@ -90,8 +89,7 @@ fn decode_map(
         value,
         cap,
         root: root.table,
-        asid,
-        address,
+        mapping,
     })
 }
 
@@ -174,7 +172,7 @@ fn page_entry(frame: &FrameCap, rights: Rights, attributes: VmAttributes) -> u64
         | pick(pat & 4 != 0, pat_high)
         | pick(
             attributes.contains(VmAttributes::EXECUTE_NEVER),
-            arch::execute_never(),
+            entry::EXECUTE_NEVER,
         )
 }
 
@@ -183,10 +181,7 @@ fn perform_map(slot: Ref<Slot>, map: &Map) -> Answer {
     slot.set_cap(Cap::Frame(map.cap));
     map.at.entry().set(map.value);
     if was_used {
-        match map.cap.space {
-            MapSpace::Guest => arch::invalidate_guest_space(map.root, map.asid.number()),
-            _ => arch::invalidate_page(map.root, map.asid.number(), map.address),
-        }
+        vspace::forget_page(map.root, map.cap.space, map.mapping);
     }
     Answer::empty()
 }

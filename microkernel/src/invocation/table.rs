@@ -11,7 +11,7 @@ use crate::derivation;
 use crate::fault::SyscallError;
 use crate::kernel::Kernel;
 use crate::store::{self, Table};
-use crate::vspace::{self, entry};
+use crate::vspace::{self, GuestPaging, entry};
 
 /// What an invocation asks of a table.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ fn map(kernel: &Kernel, cap: TableCap, arguments: &Arguments) -> Outcome {
     }
     let physical = arch::physical_address(cap.table.address());
     let value = match cap.space {
-        MapSpace::Guest => arch::guest_paging().table_entry(physical),
+        MapSpace::Guest => GuestPaging::here().table_entry(physical),
         _ => physical | entry::PRESENT | entry::WRITE | entry::USER,
     };
     let mapping = Some(Mapping { asid, address });

@@ -27,5 +27,3 @@ pub use crate::vcpu::Vcpu;
 
 /// A pool of 512 address-space identifiers: each entry is 0 or a packed root (see `asid`).
 pub type AsidPool = crate::store::Table;
-/// One level of an I/O translation.
-pub type IoPageTable = crate::store::Table;

@@ -308,7 +308,6 @@ fn unmapped_paging_structures_and_controls_are_not_copied() {
         ObjectType::Pml4,
         ObjectType::GuestPml4,
         ObjectType::GuestPageTable,
-        ObjectType::IoPageTable,
     ];
     for (index, object) in structures.into_iter().enumerate() {
         assert_eq!(

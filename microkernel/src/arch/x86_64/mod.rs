@@ -52,27 +52,3 @@ pub use svm::svm_entry_address;
 pub use thread_state::{can_hop, flush_thread_state, hop, initialise_thread_state, load_fs_base};
 pub use tlb::{invalidate_address_space, invalidate_guest_space, invalidate_page};
 pub use vmx::{claim_vmcs, guest_controls, prepare_vmcs, vmcs_read, vmcs_write};
-
-use crate::boot::Virtualisation;
-
-/// Whether an IOMMU translates device accesses.
-#[must_use]
-pub fn has_iommu() -> bool {
-    false
-}
-
-/// How this machine translates guest-physical addresses.
-#[must_use]
-pub fn guest_paging() -> crate::vspace::GuestPaging {
-    match virtualisation() {
-        Virtualisation::Vmx => crate::vspace::GuestPaging::Extended,
-        _ => crate::vspace::GuestPaging::Nested,
-    }
-}
-
-/// The bit that forbids instruction fetches in a page-table entry: every 64-bit CPU since 2004
-/// has it, and boot turns it on before anything else.
-#[must_use]
-pub fn execute_never() -> u64 {
-    crate::vspace::entry::EXECUTE_NEVER
-}
