@@ -19,37 +19,29 @@ impl Kernel {
 
     /// Writes why an invocation was refused.
     pub fn write_error(&self, tcb: Ref<Tcb>, error: SyscallError) {
-        let code = match error {
-            SyscallError::InvalidArgument(_) => ErrorCode::InvalidArgument,
-            SyscallError::InvalidCapability(_) => ErrorCode::InvalidCapability,
-            SyscallError::IllegalOperation => ErrorCode::IllegalOperation,
-            SyscallError::RangeError { .. } => ErrorCode::RangeError,
-            SyscallError::AlignmentError => ErrorCode::AlignmentError,
-            SyscallError::FailedLookup { .. } => ErrorCode::FailedLookup,
-            SyscallError::TruncatedMessage => ErrorCode::TruncatedMessage,
-            SyscallError::DeleteFirst => ErrorCode::DeleteFirst,
-            SyscallError::RevokeFirst => ErrorCode::RevokeFirst,
-            SyscallError::NotEnoughMemory { .. } => ErrorCode::NotEnoughMemory,
-        };
-        let label = code.number();
-        match error {
-            SyscallError::InvalidArgument(n) | SyscallError::InvalidCapability(n) => {
-                write_message(tcb, label, &[n]);
-            }
-            SyscallError::RangeError { min, max } => write_message(tcb, label, &[min, max]),
-            SyscallError::NotEnoughMemory { bytes_left } => {
-                write_message(tcb, label, &[bytes_left]);
-            }
+        let lookup_words;
+        let (code, words): (_, &[u64]) = match error {
+            SyscallError::InvalidArgument(n) => (ErrorCode::InvalidArgument, &[n]),
+            SyscallError::InvalidCapability(n) => (ErrorCode::InvalidCapability, &[n]),
+            SyscallError::IllegalOperation => (ErrorCode::IllegalOperation, &[]),
+            SyscallError::RangeError { min, max } => (ErrorCode::RangeError, &[min, max]),
+            SyscallError::AlignmentError => (ErrorCode::AlignmentError, &[]),
             SyscallError::FailedLookup {
                 was_source,
                 failure,
             } => {
                 let ([a, b, c, d], length) = failure_words(failure);
-                let words = [u64::from(was_source), a, b, c, d];
-                write_message(tcb, label, &words[..1 + length]);
+                lookup_words = [u64::from(was_source), a, b, c, d];
+                (ErrorCode::FailedLookup, &lookup_words[..1 + length])
             }
-            _ => write_message(tcb, label, &[]),
-        }
+            SyscallError::TruncatedMessage => (ErrorCode::TruncatedMessage, &[]),
+            SyscallError::DeleteFirst => (ErrorCode::DeleteFirst, &[]),
+            SyscallError::RevokeFirst => (ErrorCode::RevokeFirst, &[]),
+            SyscallError::NotEnoughMemory { bytes_left } => {
+                (ErrorCode::NotEnoughMemory, &[bytes_left])
+            }
+        };
+        write_message(tcb, code.number(), words);
     }
 }
 

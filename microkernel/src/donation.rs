@@ -116,27 +116,15 @@ impl Kernel {
         let Some(context) = caller.sched_context.get() else {
             return;
         };
-        let below = context.reply.replace(Some(reply));
-        if let Some(below) = below {
-            below.sched_context.set(None);
-            below.above.set(Some(reply));
-        }
-        reply.below.set(below);
-        reply.above.set(None);
-        reply.sched_context.set(Some(context));
+        context.push_reply(reply);
         self.donate(context, callee);
     }
 
     /// Ends the call that waits in `reply`, to be answered: from the top of a stack the context
     /// goes back to `caller`; in the middle the stack breaks.
     pub fn remove_call(&self, reply: Ref<Reply>, caller: Ref<Tcb>) {
-        if let Some(context) = reply.sched_context.take() {
-            let below = reply.below.take();
-            context.reply.set(below);
-            if let Some(below) = below {
-                below.above.set(None);
-                below.sched_context.set(Some(context));
-            }
+        if let Some(context) = reply.sched_context.get() {
+            context.pop_reply(reply);
             if caller.sched_context.get().is_none() {
                 self.donate(context, caller);
             }

@@ -83,7 +83,7 @@ impl Kernel {
 
         endpoint.queue.remove_head(receiver);
         receiver.reply.set(None);
-        push_reply(context, reply);
+        context.push_reply(reply);
         reply.tcb.set(Some(tcb));
         tcb.reply.set(Some(reply));
         tcb.state.set(ThreadState::BlockedOnReply);
@@ -121,7 +121,7 @@ impl Kernel {
         }
         let hop = self.hop(tcb, caller, context)?;
 
-        pop_reply(context, reply);
+        context.pop_reply(reply);
         caller.reply.set(None);
         reply.tcb.set(Some(tcb));
         tcb.reply.set(Some(reply));
@@ -205,28 +205,4 @@ fn has_quiet_notification(tcb: Ref<Tcb>) -> bool {
         None => true,
         Some(n) => !n.active.get() && n.sched_context.get().is_none(),
     }
-}
-
-/// Puts `reply` on the stack of calls that lent `context` on.
-#[inline(always)]
-fn push_reply(context: Ref<SchedContext>, reply: Ref<Reply>) {
-    let below = context.reply.replace(Some(reply));
-    if let Some(below) = below {
-        below.sched_context.set(None);
-        below.above.set(Some(reply));
-    }
-    reply.below.set(below);
-    reply.sched_context.set(Some(context));
-}
-
-/// Takes `reply` from the top of that stack.
-#[inline(always)]
-fn pop_reply(context: Ref<SchedContext>, reply: Ref<Reply>) {
-    let below = reply.below.take();
-    context.reply.set(below);
-    if let Some(below) = below {
-        below.above.set(None);
-        below.sched_context.set(Some(context));
-    }
-    reply.sched_context.set(None);
 }

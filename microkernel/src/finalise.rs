@@ -20,15 +20,6 @@ use crate::kernel::{IrqState, Kernel};
 use crate::object::{Slot, Tcb};
 use crate::store::Ref;
 
-/// Whether an object outlives the capability that goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Finality {
-    /// Another capability names it too.
-    Shared,
-    /// This is its end.
-    Last,
-}
-
 /// What is left when a capability's object has been finalised.
 enum Remainder {
     /// Nothing: the slot can be emptied, and this is free afterwards.
@@ -179,14 +170,10 @@ fn finalise(kernel: &Kernel, slot: Ref<Slot>) -> Remainder {
         }
         _ => {}
     }
-    let finality = if derivation::is_final(slot) {
-        Finality::Last
+    if derivation::is_final(slot) {
+        finalise_last(kernel, cap)
     } else {
-        Finality::Shared
-    };
-    match finality {
-        Finality::Last => finalise_last(kernel, cap),
-        Finality::Shared => Remainder::Nothing(Released::Nothing),
+        Remainder::Nothing(Released::Nothing)
     }
 }
 

@@ -21,33 +21,21 @@ enum Operation {
     Delete(Ref<Slot>),
     /// Abort sends that were made with this badge.
     CancelBadgedSends(EndpointCap),
-    /// Put a capability derived from `source` into `destination`.
-    Insert {
-        cap: Cap,
-        source: Ref<Slot>,
-        destination: Ref<Slot>,
-    },
-    /// Move the capability in `source`, which becomes `cap`, to `destination`.
-    Move {
-        cap: Cap,
-        source: Ref<Slot>,
-        destination: Ref<Slot>,
-    },
-    /// Exchange two slots.
-    Swap {
-        source: Ref<Slot>,
-        source_cap: Cap,
-        pivot: Ref<Slot>,
-        pivot_cap: Cap,
-    },
-    /// Move the pivot to the destination and the source to the pivot.
-    Rotate {
-        source: Ref<Slot>,
-        source_cap: Cap,
-        pivot: Ref<Slot>,
-        pivot_cap: Cap,
-        destination: Ref<Slot>,
-    },
+    /// Put a capability derived from that of the source into the destination.
+    Insert(Transfer),
+    /// Move the capability of the source, which becomes `cap`, to the destination.
+    Move(Transfer),
+    /// Two moves, whose middle is the pivot: out of it, then into it. They exchange the two slots if
+    /// the one that is moved out goes to where the other comes from.
+    Rotate { out: Transfer, into: Transfer },
+}
+
+/// A capability, where it comes from and where it goes.
+#[derive(Clone, Copy, Debug)]
+struct Transfer {
+    cap: Cap,
+    source: Ref<Slot>,
+    destination: Ref<Slot>,
 }
 
 /// Serves an invocation of the CNode capability `node`.
@@ -95,37 +83,27 @@ fn decode_transfer(
     derivation::ensure_empty(destination)?;
     let source = lookup_slot_in(SlotRole::Source, root.cap(), index, depth)?;
     if source.is_empty() {
-        return Err(empty_slot(Emptiness::OfSource, depth));
+        return Err(empty_slot(SlotRole::Source, depth));
     }
-    let operation = match label {
-        InvocationLabel::CNodeMove => Operation::Move {
-            cap: source.cap(),
-            source,
-            destination,
-        },
+    let cap = match label {
+        InvocationLabel::CNodeMove => source.cap(),
         InvocationLabel::CNodeMutate => {
-            let cap = derivation::update_data(Badges::Kept, arguments.word(4)?, source.cap());
-            Operation::Move {
-                cap,
-                source,
-                destination,
-            }
+            derivation::update_data(Badges::Kept, arguments.word(4)?, source.cap())
         }
-        _ => {
-            let cap = decode_copy(label, source, arguments)?;
-            Operation::Insert {
-                cap,
-                source,
-                destination,
-            }
-        }
+        _ => decode_copy(label, source, arguments)?,
     };
-    match operation {
-        Operation::Move { cap: Cap::Null, .. } | Operation::Insert { cap: Cap::Null, .. } => {
-            Err(SyscallError::IllegalOperation)
-        }
-        _ => Ok(operation),
+    if cap.is_null() {
+        return Err(SyscallError::IllegalOperation);
     }
+    let transfer = Transfer {
+        cap,
+        source,
+        destination,
+    };
+    Ok(match label {
+        InvocationLabel::CNodeMove | InvocationLabel::CNodeMutate => Operation::Move(transfer),
+        _ => Operation::Insert(transfer),
+    })
 }
 
 /// The capability that Copy or Mint makes of the one in `source`.
@@ -175,46 +153,35 @@ fn decode_rotate(destination: Ref<Slot>, arguments: &Arguments) -> Result<Operat
         derivation::ensure_empty(destination)?;
     }
     if source.is_empty() {
-        return Err(empty_slot(Emptiness::OfSource, source_depth));
+        return Err(empty_slot(SlotRole::Source, source_depth));
     }
     if pivot.is_empty() {
-        return Err(empty_slot(Emptiness::OfPivot, pivot_depth));
+        return Err(empty_slot(SlotRole::Pivot, pivot_depth));
     }
     let source_cap = derivation::update_data(Badges::Kept, source_data, source.cap());
     let pivot_cap = derivation::update_data(Badges::Kept, pivot_data, pivot.cap());
     if source_cap.is_null() || pivot_cap.is_null() {
         return Err(SyscallError::IllegalOperation);
     }
-    Ok(if source == destination {
-        Operation::Swap {
-            source,
-            source_cap,
-            pivot,
-            pivot_cap,
-        }
-    } else {
-        Operation::Rotate {
-            source,
-            source_cap,
-            pivot,
-            pivot_cap,
+    Ok(Operation::Rotate {
+        out: Transfer {
+            cap: pivot_cap,
+            source: pivot,
             destination,
-        }
+        },
+        into: Transfer {
+            cap: source_cap,
+            source,
+            destination: pivot,
+        },
     })
 }
 
-/// Which argument named an empty slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Emptiness {
-    OfSource,
-    /// Unlike a pivot that does not resolve, an empty one is not reported as a source.
-    OfPivot,
-}
-
+/// The slot is empty; unlike a pivot that does not resolve, an empty one is not reported as a source.
 /// `depth` resolved, so it is at most 64.
-fn empty_slot(which: Emptiness, depth: u64) -> SyscallError {
+fn empty_slot(role: SlotRole, depth: u64) -> SyscallError {
     SyscallError::FailedLookup {
-        was_source: which == Emptiness::OfSource,
+        was_source: role == SlotRole::Source,
         failure: LookupFailure::MissingCapability {
             bits_left: depth as u8,
         },
@@ -228,37 +195,14 @@ fn perform(kernel: &Kernel, operation: Operation) -> Result<(), Preempted> {
         // Sends without a badge are everybody's: there is none to single out.
         Operation::CancelBadgedSends(EndpointCap { badge: 0, .. }) => {}
         Operation::CancelBadgedSends(e) => kernel.cancel_badged_sends(e.endpoint, e.badge),
-        Operation::Insert {
-            cap,
-            source,
-            destination,
-        } => {
-            derivation::insert(cap, source, destination);
+        Operation::Insert(t) => derivation::insert(t.cap, t.source, t.destination),
+        Operation::Move(t) => derivation::move_cap(t.cap, t.source, t.destination),
+        Operation::Rotate { out, into } if out.destination == into.source => {
+            derivation::swap(into.source, into.cap, out.source, out.cap);
         }
-        Operation::Move {
-            cap,
-            source,
-            destination,
-        } => {
-            derivation::move_cap(cap, source, destination);
-        }
-        Operation::Swap {
-            source,
-            source_cap,
-            pivot,
-            pivot_cap,
-        } => {
-            derivation::swap(source, source_cap, pivot, pivot_cap);
-        }
-        Operation::Rotate {
-            source,
-            source_cap,
-            pivot,
-            pivot_cap,
-            destination,
-        } => {
-            derivation::move_cap(pivot_cap, pivot, destination);
-            derivation::move_cap(source_cap, source, pivot);
+        Operation::Rotate { out, into } => {
+            derivation::move_cap(out.cap, out.source, out.destination);
+            derivation::move_cap(into.cap, into.source, into.destination);
         }
     }
     Ok(())

@@ -77,6 +77,30 @@ impl Ref<SchedContext> {
         Ref::<Refill>::from_address(self.address() + size_of::<SchedContext>())
             .element(index as usize)
     }
+
+    /// Puts `reply`, which is on no stack, on top of the stack of calls that lent it on.
+    #[inline(always)]
+    pub fn push_reply(self, reply: Ref<Reply>) {
+        let below = self.reply.replace(Some(reply));
+        if let Some(below) = below {
+            below.sched_context.set(None);
+            below.above.set(Some(reply));
+        }
+        reply.below.set(below);
+        reply.sched_context.set(Some(self));
+    }
+
+    /// Takes `reply` from the top of that stack.
+    #[inline(always)]
+    pub fn pop_reply(self, reply: Ref<Reply>) {
+        let below = reply.below.take();
+        self.reply.set(below);
+        if let Some(below) = below {
+            below.above.set(None);
+            below.sched_context.set(Some(self));
+        }
+        reply.sched_context.set(None);
+    }
 }
 
 const _: () = assert!(size_of::<SchedContext>() == 96);

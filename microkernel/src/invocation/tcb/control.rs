@@ -22,18 +22,12 @@ struct Install {
     source: Ref<Slot>,
 }
 
-/// A new IPC buffer; without a capability the thread has none.
-#[derive(Clone, Copy)]
-struct NewBuffer {
-    address: u64,
-    frame: Option<(Cap, Ref<Slot>)>,
-}
-
 /// A decoded change of spaces: installed in this order.
 #[derive(Default)]
 struct Spaces {
     installs: [Option<Install>; 3],
-    buffer: Option<NewBuffer>,
+    /// New address of the IPC buffer.
+    buffer_address: Option<u64>,
 }
 
 /// Serves Configure, SetSpace, SetIPCBuffer and SetTimeoutEndpoint.
@@ -49,23 +43,23 @@ pub fn invoke_spaces(
         Label::TcbSetIpcBuffer => {
             let (address, source) = (arguments.word(0)?, arguments.extra_slot(0)?);
             Spaces {
-                buffer: Some(decode_buffer(address, source)?),
-                ..Spaces::default()
+                installs: [Some(decode_buffer(address, source)?), None, None],
+                buffer_address: Some(address),
             }
         }
         _ => {
             let handler = decode_handler(TcbSlot::TimeoutHandler, arguments.extra_slot(0)?, 1)?;
             Spaces {
                 installs: [Some(handler), None, None],
-                buffer: None,
+                buffer_address: None,
             }
         }
     };
     for install in spaces.installs.into_iter().flatten() {
         perform_install(kernel, tcb, arguments.slot, install)?;
     }
-    if let Some(buffer) = spaces.buffer {
-        perform_buffer(kernel, tcb, arguments.slot, buffer)?;
+    if let Some(address) = spaces.buffer_address {
+        tcb.ipc_buffer_address.set(address);
     }
     Ok(Answer::empty())
 }
@@ -78,8 +72,8 @@ fn decode_configure(tcb: Ref<Tcb>, arguments: &Arguments) -> Result<Spaces, Sysc
     let cspace = decode_cspace(arguments.extra_slot(0)?, arguments.word(0)?)?;
     let vspace = decode_vspace(arguments.extra_slot(1)?, arguments.word(1)?)?;
     Ok(Spaces {
-        installs: [Some(cspace), Some(vspace), None],
-        buffer: Some(buffer),
+        installs: [Some(cspace), Some(vspace), Some(buffer)],
+        buffer_address: Some(address),
     })
 }
 
@@ -92,7 +86,7 @@ fn decode_set_space(tcb: Ref<Tcb>, arguments: &Arguments) -> Result<Spaces, Sysc
     let handler = decode_handler(TcbSlot::FaultHandler, arguments.extra_slot(0)?, 1)?;
     Ok(Spaces {
         installs: [Some(handler), Some(cspace), Some(vspace)],
-        buffer: None,
+        buffer_address: None,
     })
 }
 
@@ -165,12 +159,14 @@ fn decode_handler(
     }
 }
 
-fn decode_buffer(address: u64, source: Ref<Slot>) -> Result<NewBuffer, SyscallError> {
+fn decode_buffer(address: u64, source: Ref<Slot>) -> Result<Install, SyscallError> {
+    let install = |cap| Install {
+        target: TcbSlot::IpcBuffer,
+        cap,
+        source,
+    };
     if address == 0 {
-        return Ok(NewBuffer {
-            address,
-            frame: None,
-        });
+        return Ok(install(Cap::Null));
     }
     let cap = derivation::derive_cap(source, source.cap())?;
     match cap {
@@ -180,10 +176,7 @@ fn decode_buffer(address: u64, source: Ref<Slot>) -> Result<NewBuffer, SyscallEr
     if !address.is_multiple_of(BUFFER_ALIGNMENT) {
         return Err(SyscallError::AlignmentError);
     }
-    Ok(NewBuffer {
-        address,
-        frame: Some((cap, source)),
-    })
+    Ok(install(cap))
 }
 
 fn perform_install(
@@ -194,30 +187,12 @@ fn perform_install(
 ) -> Result<(), crate::fault::Preempted> {
     let slot = tcb.slot(install.target);
     finalise::delete(kernel, slot)?;
-    if !install.cap.is_null() && still_names(tcb, thread_slot, install.cap, install.source) {
-        derivation::insert(install.cap, install.source, slot);
-    }
-    Ok(())
-}
-
-/// Deleting the old capability may have deleted the new one, or the thread's own.
-fn still_names(tcb: Ref<Tcb>, thread_slot: Ref<Slot>, cap: Cap, source: Ref<Slot>) -> bool {
-    derivation::same_object(cap, source.cap()) && thread_slot.cap() == (Cap::Thread { tcb })
-}
-
-fn perform_buffer(
-    kernel: &Kernel,
-    tcb: Ref<Tcb>,
-    thread_slot: Ref<Slot>,
-    buffer: NewBuffer,
-) -> Result<(), crate::fault::Preempted> {
-    let slot = tcb.slot(TcbSlot::IpcBuffer);
-    finalise::delete(kernel, slot)?;
-    tcb.ipc_buffer_address.set(buffer.address);
-    if let Some((cap, source)) = buffer.frame
-        && still_names(tcb, thread_slot, cap, source)
+    // Deleting the old capability may have deleted the new one, or the thread's own.
+    if !install.cap.is_null()
+        && derivation::same_object(install.cap, install.source.cap())
+        && thread_slot.cap() == (Cap::Thread { tcb })
     {
-        derivation::insert(cap, source, slot);
+        derivation::insert(install.cap, install.source, slot);
     }
     Ok(())
 }
