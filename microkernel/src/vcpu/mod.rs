@@ -8,6 +8,7 @@
 pub mod control;
 pub mod exit;
 pub mod field;
+mod reset;
 pub mod svm;
 pub mod vmx;
 

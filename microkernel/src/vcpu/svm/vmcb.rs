@@ -3,10 +3,11 @@
 use sel4_sys::Event;
 use sel4_sys::vcpu::EventType;
 
+use super::Svm;
 use crate::arch;
 use crate::store::{Object, Ref, Table};
 use crate::vcpu::control::Window;
-use crate::vcpu::{GUEST_MSRS, Vcpu};
+use crate::vcpu::{GUEST_MSRS, Vcpu, reset};
 
 /// A VMCB page.
 #[repr(transparent)]
@@ -39,7 +40,6 @@ pub mod control {
     pub const EVENT_INJECTION: usize = 0x0a8;
     pub const NESTED_CR3: usize = 0x0b0;
     pub const NEXT_RIP: usize = 0x0c8;
-    pub const FETCHED_BYTES: usize = 0x0d0;
 }
 
 /// Byte offsets in the save area.
@@ -111,8 +111,6 @@ const MISC_INTERCEPTS_1: u32 = 1
     | 1 << 31;
 /// VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, ICEBP, WBINVD, MONITOR, MWAIT (twice), XSETBV.
 const MISC_INTERCEPTS_2: u32 = 0x7f | 0x3f << 8;
-/// PAT after reset.
-const RESET_PAT: u64 = 0x0007_0406_0007_0406;
 
 /// How long the CPU is to stay in the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,28 +248,9 @@ pub fn reset(vcpu: Ref<Vcpu>) {
         physical(&raw const vcpu.msr_map as usize),
     );
     v.request_window(Window::NotWanted);
-    for segment in [save::ES, save::SS, save::DS, save::FS, save::GS] {
-        set_segment(v, segment, [0, 0x93, 0xffff, 0]);
+    // What a VMCB has beside, because the CPU keeps them there.
+    for register in [save::RSP, save::RAX] {
+        v.set_word(register, 0);
     }
-    set_segment(v, save::CS, [0xf000, 0x9b, 0xffff, 0xffff_0000]);
-    set_segment(v, save::GDTR, [0, 0, 0xffff, 0]);
-    set_segment(v, save::IDTR, [0, 0, 0xffff, 0]);
-    set_segment(v, save::LDTR, [0, 0x82, 0xffff, 0]);
-    set_segment(v, save::TR, [0, 0x8b, 0xffff, 0]);
-    v.set_word(save::EFER, EFER_SVME);
-    v.set_word(save::CR0, 0x6000_0010);
-    for unused in [save::CR2, save::CR3, save::CR4, save::RSP, save::RAX] {
-        v.set_word(unused, 0);
-    }
-    v.set_word(save::DR6, 0xffff_0ff0);
-    v.set_word(save::DR7, 0x400);
-    v.set_word(save::RFLAGS, 2);
-    v.set_word(save::RIP, 0xfff0);
-    v.set_word(save::PAT, RESET_PAT);
-}
-
-/// Writes selector, attributes (the VMCB's 12-bit form), limit and base.
-fn set_segment(v: &Vmcb, at: usize, [selector, attributes, limit, base]: [u64; 4]) {
-    v.set_word(at, selector | attributes << 16 | limit << 32);
-    v.set_word(at + 8, base);
+    reset::reset(Svm(vcpu));
 }

@@ -6,7 +6,7 @@ use super::{CR0_HIDDEN, CR4_HIDDEN, LISTED_MSRS, Vmx};
 use crate::arch;
 use crate::store::Ref;
 use crate::vcpu::control::{Control, Window};
-use crate::vcpu::{GUEST_MSRS, Vcpu};
+use crate::vcpu::{GUEST_MSRS, Vcpu, reset};
 
 /// The execution controls of this machine, which its capability registers accept.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,18 +28,6 @@ pub struct Controls {
 /// Pin-based control that switches the preemption timer on, and with it its field.
 const PREEMPTION_TIMER: u64 = 1 << 6;
 
-/// Access rights of a segment after reset.
-mod rights {
-    pub const DATA: u64 = 0x93;
-    pub const CODE: u64 = 0x9b;
-    pub const LOCAL_TABLE: u64 = 0x82;
-    pub const BUSY_TASK: u64 = 0x8b;
-}
-
-const RESET_LIMIT: u64 = 0xffff;
-const RESET_CR0: u64 = 0x6000_0010;
-const RESET_DR6: u64 = 0xffff_0ff0;
-const RESET_PAT: u64 = 0x0007_0406_0007_0406;
 /// Quarter of the MSR bitmap for reads of registers from 0xc000_0000 on, in bits; the quarters for
 /// writes are half a map further.
 const HIGH_READS: usize = 0x400 * 8;
@@ -65,29 +53,16 @@ pub fn reset(vcpu: Ref<Vcpu>) {
         vcpu.msr_list.0[index][0].set(u64::from(msr));
     }
     reset_controls(v);
-    reset_segments(v);
     let state = [
         (guest::LINK_PTR_FULL, NO_LINK),
         (guest::IA32_DEBUGCTL_FULL, 0),
-        (guest::IA32_PAT_FULL, RESET_PAT),
-        (guest::IA32_EFER_FULL, 0),
-        (guest::IA32_SYSENTER_CS, 0),
-        (guest::IA32_SYSENTER_ESP, 0),
-        (guest::IA32_SYSENTER_EIP, 0),
-        (guest::INTERRUPTIBILITY_STATE, 0),
         (guest::ACTIVITY_STATE, 0),
         (guest::PENDING_DBG_EXCEPTIONS, 0),
-        (guest::CR3, 0),
-        (guest::DR7, 0x400),
-        (guest::RFLAGS, 2),
-        (guest::RIP, 0xfff0),
     ];
     for (field, value) in state {
         v.set_field(field, value);
     }
-    v.write(sel4_sys::VcpuField::Cr0, RESET_CR0);
-    v.write(sel4_sys::VcpuField::Cr4, 0);
-    vcpu.vmx.dr6.set(RESET_DR6);
+    reset::reset(v);
 }
 
 fn reset_controls(v: Vmx) {
@@ -133,32 +108,4 @@ fn reset_controls(v: Vmx) {
     }
     vcpu.vmx.primary.set(controls.primary);
     v.request_window(Window::NotWanted);
-}
-
-fn reset_segments(v: Vmx) {
-    // In the order of the fields: ES CS SS DS FS GS LDTR TR.
-    let all = [
-        rights::DATA,
-        rights::CODE,
-        rights::DATA,
-        rights::DATA,
-        rights::DATA,
-        rights::DATA,
-        rights::LOCAL_TABLE,
-        rights::BUSY_TASK,
-    ];
-    for (index, rights) in (0..).zip(all) {
-        v.set_field(guest::ES_SELECTOR + index * 2, 0);
-        v.set_field(guest::ES_BASE + index * 2, 0);
-        v.set_field(guest::ES_LIMIT + index * 2, RESET_LIMIT);
-        v.set_field(guest::ES_ACCESS_RIGHTS + index * 2, rights);
-    }
-    v.set_field(guest::CS_SELECTOR, 0xf000);
-    v.set_field(guest::CS_BASE, 0xffff_0000);
-    for base in [guest::GDTR_BASE, guest::IDTR_BASE] {
-        v.set_field(base, 0);
-    }
-    for limit in [guest::GDTR_LIMIT, guest::IDTR_LIMIT] {
-        v.set_field(limit, RESET_LIMIT);
-    }
 }
