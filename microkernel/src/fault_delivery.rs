@@ -123,6 +123,7 @@ impl Kernel {
     }
 
     /// Writes the fault of `sender` as a message to `receiver`.
+    #[inline(never)]
     pub(crate) fn write_fault(&self, sender: Ref<Tcb>, receiver: Ref<Tcb>) -> MessageInfo {
         let r = &sender.registers;
         let (ip, rsp, rflags) = (sender.restart_ip.get(), r.rsp.get(), r.rflags.get());

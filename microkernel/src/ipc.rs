@@ -9,7 +9,7 @@ use crate::fault::{Fault, LookupFailure};
 use crate::kernel::Kernel;
 use crate::lookup;
 use crate::object::{Blocking, BufferUse, Endpoint, Reply, Slot, Tcb, ThreadState};
-use crate::store::{IpcBuffer, Ref};
+use crate::store::Ref;
 
 /// Word of the IPC buffer with the first capability address, or received badge.
 const CAPS_WORD: usize = 122;
@@ -297,6 +297,7 @@ fn release_reply(tcb: Ref<Tcb>) {
 }
 
 /// Transfers a message; what the receiver sees of it.
+#[inline(always)]
 fn transfer_message(
     sender: Ref<Tcb>,
     endpoint: Option<Ref<Endpoint>>,
@@ -304,33 +305,17 @@ fn transfer_message(
     receiver: Ref<Tcb>,
 ) -> MessageInfo {
     let info = MessageInfo::from_word(sender.registers.rsi.get());
-    if rights.contains(Rights::GRANT) && info.extra_caps() > 0 {
-        return transfer_with_caps(sender, endpoint, receiver);
-    }
     let length = copy_message(sender, receiver, info.length());
-    MessageInfo::new(info.label(), length, 0)
-}
-
-/// As [`transfer_message`], with capabilities.
-#[inline(never)]
-fn transfer_with_caps(
-    sender: Ref<Tcb>,
-    endpoint: Option<Ref<Endpoint>>,
-    receiver: Ref<Tcb>,
-) -> MessageInfo {
-    let info = MessageInfo::from_word(sender.registers.rsi.get());
-    let slots = extra_slots(sender, info).unwrap_or_default();
-    let length = copy_message(sender, receiver, info.length());
-    if slots[0].is_some()
-        && let Some(buffer) = receiver.ipc_buffer(BufferUse::Receive)
-    {
-        let (moved, unwrapped) = transfer_caps(slots, endpoint, receiver, buffer);
-        return MessageInfo::new(info.label(), length, moved).with_caps_unwrapped(unwrapped);
-    }
-    MessageInfo::new(info.label(), length, 0)
+    let (moved, unwrapped) = if rights.contains(Rights::GRANT) && info.extra_caps() > 0 {
+        transfer_caps(sender, info, endpoint, receiver)
+    } else {
+        (0, 0)
+    };
+    MessageInfo::new(info.label(), length, moved).with_caps_unwrapped(unwrapped)
 }
 
 /// Copies up to `length` message words; how many were copied.
+#[inline(always)]
 fn copy_message(sender: Ref<Tcb>, receiver: Ref<Tcb>, length: usize) -> usize {
     sender.registers.copy_message(&receiver.registers, length);
     if length <= REGISTER_WORDS {
@@ -343,20 +328,26 @@ fn copy_message(sender: Ref<Tcb>, receiver: Ref<Tcb>, length: usize) -> usize {
     let (Some(from), Some(to)) = buffers else {
         return REGISTER_WORDS;
     };
-    for index in REGISTER_WORDS..length {
-        to.word(1 + index).set(from.word(1 + index).get());
+    let words = REGISTER_WORDS..length;
+    for (from, to) in from.message(words.clone()).iter().zip(to.message(words)) {
+        to.set(from.get());
     }
     length
 }
 
 /// Passes capabilities on: at most one goes to the receive slot; those to the endpoint of the
 /// message itself arrive as badges. How many, and which arrived as badges.
+#[inline(never)]
 fn transfer_caps(
-    slots: ExtraSlots,
+    sender: Ref<Tcb>,
+    info: MessageInfo,
     endpoint: Option<Ref<Endpoint>>,
     receiver: Ref<Tcb>,
-    buffer: Ref<IpcBuffer>,
 ) -> (usize, u64) {
+    let Some(buffer) = receiver.ipc_buffer(BufferUse::Receive) else {
+        return (0, 0);
+    };
+    let slots = extra_slots(sender, info).unwrap_or_default();
     let mut destination = lookup::receive_slot(receiver, buffer);
     let mut unwrapped = 0;
     for (index, slot) in slots.into_iter().enumerate() {

@@ -11,7 +11,7 @@ use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomData;
 use core::num::NonZeroUsize;
-use core::ops::Deref;
+use core::ops::{Deref, Range};
 
 use crate::object::{Endpoint, Notification, Refill, Reply, SchedContext, Slot, Tcb, Timer};
 
@@ -163,6 +163,13 @@ impl IpcBuffer {
     #[must_use]
     pub fn word(&self, index: usize) -> &UserWord {
         &self.0[index & 127]
+    }
+
+    /// Message words `range`, none if they are not all in the buffer.
+    #[inline(always)]
+    #[must_use]
+    pub fn message(&self, range: Range<usize>) -> &[UserWord] {
+        self.0[1..].get(range).unwrap_or_default()
     }
 }
 

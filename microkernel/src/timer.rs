@@ -59,6 +59,7 @@ impl Kernel {
     }
 
     /// Signals for the timers of this CPU whose deadline has come, the earliest first.
+    #[inline(never)]
     pub(crate) fn fire_timers(&self, node: &Node) {
         for _ in 0..FIRED_AT_ONCE {
             let Some(timer) = node.timer_head.get() else {

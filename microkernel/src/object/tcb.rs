@@ -297,6 +297,7 @@ pub enum BufferUse {
 
 impl Ref<Tcb> {
     /// Its IPC buffer, if it has one that allows `purpose`.
+    #[inline(always)]
     #[must_use]
     pub fn ipc_buffer(self, purpose: BufferUse) -> Option<Ref<IpcBuffer>> {
         let frame = self.slot(TcbSlot::IpcBuffer).raw().frame()?;
