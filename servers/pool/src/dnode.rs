@@ -96,6 +96,8 @@ impl ObjectType {
     pub const POOL_PROPS: ObjectType = ObjectType(31);
     /// Clones of a snapshot.
     pub const NEXT_CLONES: ObjectType = ObjectType(37);
+    /// Data sets that a scrub has yet to visit.
+    pub const SCAN_QUEUE: ObjectType = ObjectType(38);
     /// Space used by users and groups.
     pub const USERGROUP_USED: ObjectType = ObjectType(39);
     /// Holds of a snapshot.

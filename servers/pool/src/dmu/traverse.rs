@@ -84,7 +84,11 @@ impl Objset {
             indirect: Vec::new(),
         };
         found.run().await?;
-        Ok(found.indirect)
+        Ok(found
+            .indirect
+            .into_iter()
+            .map(|(_, pointer)| pointer)
+            .collect())
     }
 }
 
@@ -127,6 +131,54 @@ impl Objset {
         Ok(all)
     }
 
+    /// The blocks of one object born after `txg`, indirect ones and spill included, with their numbers within their levels.
+    ///
+    /// # Errors
+    /// `NotFound` when the object is not there.
+    pub async fn object_blocks_since(&self, number: u64, txg: u64) -> Result<Found, Error> {
+        let phys = self.stored_dnode(number).await?.ok_or(Error::NotFound)?;
+        self.numbered_blocks(&Dnode { number, phys }, txg).await
+    }
+
+    /// The same of the object set's own block, its blocks of dnodes and the objects that count space.
+    pub async fn own_blocks_since(&self, txg: u64) -> Result<Found, Error> {
+        let root = self.pointer.get();
+        if root.is_hole() || root.birth() <= txg {
+            return Ok(Found::new());
+        }
+        let mut all = Found::from([(0, root)]);
+        all.extend(self.numbered_blocks(&self.metadnode(), txg).await?);
+        let accounting = self.phys.borrow().accounting.clone();
+        for (index, phys) in accounting.into_iter().enumerate() {
+            if let Some(phys) = phys {
+                let dnode = Dnode {
+                    number: u64::MAX - index as u64,
+                    phys: phys.into(),
+                };
+                all.extend(self.numbered_blocks(&dnode, txg).await?);
+            }
+        }
+        Ok(all)
+    }
+
+    async fn numbered_blocks(&self, dnode: &Dnode, txg: u64) -> Result<Found, Error> {
+        let mut found = Walk {
+            objset: self,
+            dnode,
+            from: 0,
+            since: txg,
+            data: Vec::new(),
+            indirect: Vec::new(),
+        };
+        found.run().await?;
+        let mut all = found.indirect;
+        all.append(&mut found.data);
+        let spill = dnode.phys.spill;
+        let spill = spill.filter(|spill| !spill.is_hole() && spill.birth() > txg);
+        all.extend(spill.map(|spill| (u64::MAX, spill)));
+        Ok(all)
+    }
+
     async fn young_object(
         &self,
         number: u64,
@@ -161,7 +213,7 @@ impl Objset {
         };
         found.run().await?;
         all.extend(found.data.iter().map(|(_, pointer)| *pointer));
-        all.append(&mut found.indirect);
+        all.extend(found.indirect.iter().map(|(_, pointer)| *pointer));
         Ok(found.data)
     }
 
@@ -192,7 +244,7 @@ struct Walk<'a> {
     /// Blocks born in this group or before are passed over with all below them.
     since: u64,
     data: Found,
-    indirect: Vec<BlockPointer>,
+    indirect: Found,
 }
 
 impl Walk<'_> {
@@ -225,7 +277,7 @@ impl Walk<'_> {
                 self.data.push((index, pointer));
                 return Ok(());
             }
-            self.indirect.push(pointer);
+            self.indirect.push((index, pointer));
             let bookmark = Bookmark {
                 objset: self.objset.id,
                 object: self.dnode.number,

@@ -169,6 +169,8 @@ impl Spa {
             return Err(Error::AlreadyExists);
         }
         self.check_unencrypted(&parent).await?;
+        let above = self.dsl_dir(origin.phys.dir).await?;
+        self.check_unencrypted(&above).await?;
         let dir = self.create_dir(Some((&parent, own)), creation).await?;
         if own != RECEIVE_CLONE {
             self.count_new_dir(parent.object, dir.object, creation)
@@ -340,6 +342,10 @@ impl Spa {
         let target = self.find_dataset(&receiving.name).await?;
         if receiving.is_clone() {
             self.take_open(&target).await?;
+            self.drop_livelist(target.dir.object).await?;
+            let since = target.dataset.phys.previous_snapshot_txg;
+            self.forget_written_since(&target.dataset, since..=u64::MAX)
+                .await?;
             self.change_places(target.dataset.object, receiving.head)
                 .await?;
             self.copy_features(receiving.head, target.dataset.object, creation)

@@ -10,6 +10,7 @@ mod import;
 mod mos;
 mod pool_set;
 mod record;
+mod scrub;
 mod space;
 mod space_log;
 mod sync;
@@ -25,6 +26,7 @@ pub use compatibility::CompatibilitySet;
 pub use history::HistoryRecord;
 pub use import::{Candidate, ImportOptions, PoolState, import, scan};
 pub use mos::stored_bytes;
+pub use scrub::{Scan, ScanState};
 
 use crate::block_device::Access;
 use crate::dmu::Objset;

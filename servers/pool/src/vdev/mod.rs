@@ -11,6 +11,7 @@ mod leaf;
 mod mirror;
 pub mod raidz;
 pub mod raidz_math;
+mod scrub;
 mod tree;
 
 use alloc::boxed::Box;

@@ -186,6 +186,32 @@ impl Vdev {
         Err(ReadFailure::WrongData)
     }
 
+    /// Reads all columns and rewrites those that contradict the data that passes the check.
+    pub(super) async fn scrub_raidz(
+        &self,
+        tree: &VdevTree,
+        parity: usize,
+        request: ReadRequest<'_>,
+    ) -> Result<u64, ReadFailure> {
+        let map = self.column_map(parity, request.offset, request.size);
+        let mut stripe = Stripe {
+            map: &map,
+            parity,
+            read: vec![None; map.len()],
+        };
+        self.fetch_columns(tree, &mut stripe, 0..map.len()).await;
+        let missing = stripe.data().1.len();
+        let spare = stripe.parities().len().checked_sub(missing);
+        for suspects in 0..=spare.ok_or(ReadFailure::Device(DeviceError::Gone))? {
+            if let Some(data) = stripe.search(suspects, request.verify) {
+                return Ok(self
+                    .repair_columns(tree, &stripe, &data, request.repair)
+                    .await);
+            }
+        }
+        Err(ReadFailure::WrongData)
+    }
+
     async fn fetch_columns(
         &self,
         tree: &VdevTree,
@@ -217,10 +243,11 @@ impl Vdev {
         stripe: &Stripe<'_>,
         data: &[Vec<u8>],
         repair: Access,
-    ) {
+    ) -> u64 {
         let slices: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
         let parities = (0..stripe.parity).map(|row| parity(row, &slices));
         let right = parities.chain(data.iter().cloned());
+        let mut repaired = 0;
         for ((column, read), right) in stripe.map.iter().zip(&stripe.read).zip(right) {
             if read.as_ref() == Some(&right) {
                 continue;
@@ -231,9 +258,15 @@ impl Vdev {
             }
             if repair == Access::ReadWrite {
                 // A repair that fails leaves the column bad, which the counters show.
-                let _ = child.write(tree, column.offset, &right).await;
+                let written = child.write(tree, column.offset, &right).await;
+                repaired += if written.is_ok() {
+                    right.len() as u64
+                } else {
+                    0
+                };
             }
         }
+        repaired
     }
 
     pub(super) async fn write_raidz(

@@ -5,6 +5,7 @@
 
 mod gang;
 mod log_block;
+mod scrub;
 mod write;
 
 use alloc::collections::BTreeSet;

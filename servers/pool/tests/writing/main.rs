@@ -6,6 +6,7 @@ mod golden_write;
 mod power_cut;
 mod random_datasets;
 mod receive;
+mod scrub;
 mod send;
 #[path = "../support/mod.rs"]
 mod support;

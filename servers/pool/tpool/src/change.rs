@@ -31,7 +31,7 @@ pub fn is_change(command: &str, words: &[&str]) -> bool {
         "zfs" => words
             .first()
             .is_some_and(|word| zfs_change::COMMANDS.contains(word)),
-        "zpool" => matches!(words.first(), Some(&"set" | &"export")),
+        "zpool" => matches!(words.first(), Some(&"set" | &"export" | &"scrub")),
         "volume" => words.first() == Some(&"write"),
         _ => false,
     }

@@ -28,6 +28,7 @@ const USAGE: &str = "usage: tpool --dev IMAGE [--dev IMAGE]... [--read-only] [--
 
   zpool create [-o ashift=N] [-o compatibility=SET] [-O PROPERTY=VALUE]... POOL [mirror|raidz[1-3]] DEVICE... [log DEVICE...]
   zpool import | list [-Hp] | status [-v] | history | get [-Hp] PROPERTY[,...] | set PROPERTY=VALUE POOL | export POOL
+  zpool scrub [-ps] POOL
   zfs create [-ps] [-o PROPERTY=VALUE]... [-V SIZE [-b SIZE]] DATASET | clone [-p] [-o PROPERTY=VALUE]... SNAPSHOT DATASET
   zfs snapshot [-r] [-o PROPERTY=VALUE]... DATASET@NAME... | destroy [-rdnv] NAME | rollback [-r] SNAPSHOT | promote DATASET
   zfs rename [-p] NAME NAME | bookmark SNAPSHOT BOOKMARK | hold [-r] TAG SNAPSHOT... | release [-r] TAG SNAPSHOT... | holds [-Hpr] SNAPSHOT...

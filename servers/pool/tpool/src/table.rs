@@ -97,6 +97,23 @@ pub fn bytes(value: u64, numbers: Numbers) -> String {
     format!("{scaled:.0}{letter}")
 }
 
+/// `Mon Nov 23 00:58:14 2026`, in universal time.
+pub fn day_and_date(seconds: u64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let text = date(seconds);
+    let day = DAYS[(seconds / 86_400 % 7) as usize];
+    let month = text.get(5..7).and_then(|month| month.parse::<usize>().ok());
+    let month = MONTHS[month.unwrap_or(1).clamp(1, 12) - 1];
+    let (year, of_month, time) = (&text[..4], &text[8..10], &text[11..]);
+    format!(
+        "{day} {month} {:>2} {time} {year}",
+        of_month.trim_start_matches('0')
+    )
+}
+
 /// `2026-11-23.00:58:14`, in universal time.
 pub fn date(seconds: u64) -> String {
     const DAY: u64 = 86_400;
@@ -125,6 +142,7 @@ mod tests {
         assert_eq!(date(951_782_399), "2000-02-28.23:59:59");
         assert_eq!(date(951_868_800), "2000-03-01.00:00:00");
         assert_eq!(date(1_795_395_494), "2026-11-23.00:58:14");
+        assert_eq!(day_and_date(1_795_395_494), "Mon Nov 23 00:58:14 2026");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::Write;
 use pool::error::Bookmark;
 use pool::future::block_on;
 use pool::spa::feature::{FEATURES, READ_ONLY_FEATURES};
-use pool::spa::{Candidate, PoolState, Spa};
+use pool::spa::{Candidate, PoolState, Scan, ScanState, Spa};
 use pool::vdev::config::Purpose;
 use pool::vdev::{Vdev, VdevState, VdevType};
 use pool::zpl::Zpl;
@@ -182,6 +182,9 @@ fn status(spa: &Spa, words: &[&str]) -> Result<(), Failure> {
     if let Some([what, action]) = advice(state, &lost, counted) {
         writeln!(out, "status: {what}\naction: {action}")?;
     }
+    if let Some(scan) = block_on(spa.scan()).about(spa.name())? {
+        writeln!(out, "  scan: {}", scan_text(&scan))?;
+    }
     writeln!(
         out,
         "config:\n\n\t{:<width$}  STATE     READ WRITE CKSUM",
@@ -215,6 +218,45 @@ fn status(spa: &Spa, words: &[&str]) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What the latest scrub or resilver did.
+fn scan_text(scan: &Scan) -> String {
+    let (name, done) = match scan.function {
+        2 => ("resilver", "resilvered"),
+        _ => ("scrub", "scrub repaired"),
+    };
+    let repaired = table::bytes(scan.repaired, Numbers::Short);
+    match scan.state {
+        ScanState::Finished => {
+            let seconds = scan.end_time.saturating_sub(scan.start_time);
+            let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+            let on = table::day_and_date(scan.end_time);
+            let joint = if scan.function == 2 { "" } else { "in " };
+            format!(
+                "{done} {repaired} {joint}{hours:02}:{minutes:02}:{rest:02} with {} errors on {on}",
+                scan.errors
+            )
+        }
+        ScanState::Canceled => {
+            format!("{name} canceled on {}", table::day_and_date(scan.end_time))
+        }
+        _ if scan.is_paused() => format!(
+            "{name} paused since {}\n\t{name} started on {}",
+            table::day_and_date(scan.start_time),
+            table::day_and_date(scan.start_time)
+        ),
+        _ => {
+            let percent = (scan.examined * 100).checked_div(scan.to_examine);
+            format!(
+                "{name} in progress since {}\n\t{} / {} scanned\n\t{repaired} repaired, {}% done",
+                table::day_and_date(scan.start_time),
+                table::bytes(scan.examined, Numbers::Short),
+                table::bytes(scan.to_examine, Numbers::Short),
+                percent.unwrap_or(100).min(100)
+            )
+        }
+    }
 }
 
 /// The pool, and its vdevs under the headings of their classes.

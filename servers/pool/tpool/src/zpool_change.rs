@@ -1,9 +1,12 @@
 //! `zpool` commands that change a pool, with the words of zpool(8).
 
+use std::io::IsTerminal;
+
 use pool::error::Error;
 use pool::future::block_on;
 use pool::spa::Spa;
 
+use crate::arguments::Options;
 use crate::failure::{About, Failure};
 
 /// Runs such a command.
@@ -13,6 +16,7 @@ pub fn run(spa: &Spa, words: &[&str], now: u64) -> Result<(), Failure> {
             check_name(spa, name)?;
             block_on(spa.export(now)).about(name)
         }
+        ["scrub", rest @ ..] => scrub(spa, rest, now),
         ["set", setting, name] => {
             check_name(spa, name)?;
             let (property, value) = setting
@@ -29,6 +33,50 @@ fn check_name(spa: &Spa, name: &str) -> Result<(), Failure> {
         Ok(())
     } else {
         Err(Failure::Told(format!("cannot open '{name}': no such pool")))
+    }
+}
+
+/// Bytes between two reports of how far a scrub is.
+const SCRUB_STEP: u64 = 256 << 20;
+
+/// `zpool scrub`: it runs to its end, and one that was interrupted goes on where it was.
+fn scrub(spa: &Spa, words: &[&str], now: u64) -> Result<(), Failure> {
+    let options = Options::parse(words, "psw", "")?;
+    let [name] = options.rest[..] else {
+        return Err(Failure::Usage("zpool scrub needs one pool".into()));
+    };
+    check_name(spa, name)?;
+    let none = |verb: &str, error: Error| match error {
+        Error::NotFound => Failure::Told(format!(
+            "cannot {verb} scrubbing {name}: there is no active scrub"
+        )),
+        error => Failure::Pool(name.into(), error),
+    };
+    if options.has('p') {
+        return block_on(spa.pause_scrub(now)).map_err(|error| none("pause", error));
+    }
+    if options.has('s') {
+        return block_on(spa.stop_scrub(now)).map_err(|error| none("cancel", error));
+    }
+    // A scrub that another run left goes on.
+    match block_on(spa.start_scrub(now)) {
+        Ok(()) | Err(Error::Busy) => {}
+        Err(error) => return Err(Failure::Pool(name.into(), error)),
+    }
+    let bar = std::io::stderr().is_terminal();
+    loop {
+        let now = crate::change::now()[0];
+        let scan = block_on(spa.scrub_some(SCRUB_STEP, now)).about(name)?;
+        if bar {
+            let percent = (scan.examined * 100).checked_div(scan.to_examine);
+            eprint!("\rscrub: {}% done", percent.unwrap_or(100).min(100));
+        }
+        if !scan.is_under_way() {
+            if bar {
+                eprintln!();
+            }
+            return Ok(());
+        }
     }
 }
 
