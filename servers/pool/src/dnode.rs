@@ -100,6 +100,8 @@ impl ObjectType {
     pub const SCAN_QUEUE: ObjectType = ObjectType(38);
     /// Space used by users and groups.
     pub const USERGROUP_USED: ObjectType = ObjectType(39);
+    /// Quotas of users, groups and projects.
+    pub const USERGROUP_QUOTA: ObjectType = ObjectType(40);
     /// Holds of a snapshot.
     pub const USER_REFERENCES: ObjectType = ObjectType(41);
     /// Bonus or spill: system attributes.

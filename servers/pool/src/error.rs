@@ -122,8 +122,10 @@ pub enum Unsupported {
     ObjsetType(u64),
     /// Transaction groups on a pool that uses features which are only read.
     Writing,
-    /// Changing a table of names that are compared in a normal form.
+    /// Changing a table of names that are compared in a normal form, with a name that is not ASCII.
     NormalizedZapWrite,
+    /// Extended attributes of a file system with `xattr=off`.
+    ExtendedAttributes,
     /// A record of the intent log of a kind that is unknown.
     LogRecord,
     /// The stream needs a feature that is unknown; the number is its bit.

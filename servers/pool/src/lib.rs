@@ -11,6 +11,7 @@ pub mod arc;
 pub mod blkptr;
 pub mod block_device;
 pub mod bpobj;
+pub mod bptree;
 pub mod checksum;
 pub mod compress;
 pub mod crypt;

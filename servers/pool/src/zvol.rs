@@ -5,6 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::blkptr::BlockPointer;
+use crate::block_device::Access;
 use crate::dmu::{Dnode, NewObject, Objset, ObjsetType};
 use crate::dnode::ObjectType;
 use crate::error::{Bookmark, Error, Structure};
@@ -138,6 +139,7 @@ impl Zvol {
     /// # Errors
     /// `OutOfRange` when it ends beyond the volume.
     pub async fn write(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
+        self.check_changeable()?;
         self.check(offset, data.len() as u64)?;
         self.objset.write(DATA_OBJECT, offset, data).await?;
         self.objset.log(Change::Write {
@@ -155,6 +157,7 @@ impl Zvol {
     /// # Errors
     /// `OutOfRange` when it ends beyond the volume.
     pub async fn discard(&self, offset: u64, length: u64) -> Result<(), Error> {
+        self.check_changeable()?;
         let end = self.check(offset, length)?;
         if length == 0 {
             return Ok(());
@@ -183,6 +186,14 @@ impl Zvol {
         self.objset.log_needs_group();
         self.size = size;
         Ok(())
+    }
+
+    /// Refuses changes of a volume with `readonly=on`.
+    fn check_changeable(&self) -> Result<(), Error> {
+        match self.objset.settings().access {
+            Access::ReadWrite => Ok(()),
+            Access::ReadOnly => Err(Error::ReadOnly),
+        }
     }
 
     /// Does again what the records of a log say.

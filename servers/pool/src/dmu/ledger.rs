@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::blkptr::BlockPointer;
 use crate::checksum::ChecksumKind;
 use crate::compress::Compression;
-use crate::zio::{Embedding, Zio};
+use crate::zio::{PointerForms, Zio};
 
 /// How one kind of block is stored.
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +36,8 @@ pub struct SyncPolicy {
     pub data: StoragePolicy,
     /// Everything else.
     pub metadata: StoragePolicy,
-    /// Whether small blocks go into their pointers.
-    pub embedding: Embedding,
+    /// What the pool's features let pointers be like.
+    pub forms: PointerForms,
     /// What happens to blocks of this transaction group.
     pub rewrite: Rewrite,
 }

@@ -23,7 +23,7 @@ pub use dirty::{DirtyObject, Fate, NewObject};
 pub use ledger::{BlockSums, Ledger, Rewrite, StoragePolicy, SyncPolicy};
 pub use objset_phys::{ObjsetPhys, ObjsetType, ZilHeader};
 pub use reclaim::{MAX_OBJECT, ObjectShape, OldSpill};
-pub use settings::{Budget, Settings, SyncMode};
+pub use settings::{AccessTimes, AttributePlace, Budget, Settings, SyncMode};
 pub use usage::Accounting;
 
 use crate::arc::Buffer;
@@ -69,6 +69,8 @@ pub struct Objset {
     budget: Cell<Budget>,
     /// Whether its own block changed although no object did.
     header: Cell<HeaderState>,
+    /// Objects that users have open, with how often: they stay although nothing leads to them any more.
+    held: RefCell<BTreeMap<u64, usize>>,
 }
 
 /// Whether the object set's own block is as on disk.
@@ -122,6 +124,7 @@ impl Objset {
             settings: Cell::default(),
             budget: Cell::default(),
             header: Cell::new(HeaderState::Stored),
+            held: RefCell::default(),
         }
     }
 
@@ -173,6 +176,27 @@ impl Objset {
             ..ZilHeader::default()
         };
         self.header.set(HeaderState::Changed);
+    }
+
+    /// Somebody opens an object.
+    pub fn hold(&self, object: u64) {
+        *self.held.borrow_mut().entry(object).or_default() += 1;
+    }
+
+    /// Somebody closes an object; gives how many have it open still.
+    pub fn release(&self, object: u64) -> usize {
+        let mut held = self.held.borrow_mut();
+        let left = held.get(&object).map_or(0, |count| count.saturating_sub(1));
+        match left {
+            0 => held.remove(&object),
+            left => held.insert(object, left),
+        };
+        left
+    }
+
+    /// Whether somebody has an object open.
+    pub fn is_held(&self, object: u64) -> bool {
+        self.held.borrow().contains_key(&object)
     }
 
     /// How its blocks are stored.

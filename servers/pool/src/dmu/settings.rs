@@ -1,6 +1,7 @@
 //! How an object set's blocks are to be stored: what the properties of its data set say.
 
 use super::StoragePolicy;
+use crate::block_device::Access;
 use crate::checksum::ChecksumKind;
 use crate::compress::Compression;
 use crate::error::Error;
@@ -19,6 +20,28 @@ pub enum SyncMode {
     Always,
     /// It returns at once: the user prefers speed to the last seconds.
     Disabled,
+}
+
+/// When reading a file sets its access time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessTimes {
+    /// Never.
+    Off,
+    /// When it is not after the last change, or a day old.
+    Relative,
+    /// Always.
+    On,
+}
+
+/// Where new extended attributes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttributePlace {
+    /// They are refused.
+    None,
+    /// Into files of a hidden directory.
+    Directory,
+    /// Into a list among the file's own attributes, as far as there is room.
+    List,
 }
 
 /// How much may be written until the next transaction group.
@@ -52,6 +75,12 @@ pub struct Settings {
     pub copies: usize,
     /// What committing the log means.
     pub sync: SyncMode,
+    /// Whether users may change anything.
+    pub access: Access,
+    /// When reading a file sets its access time.
+    pub access_times: AccessTimes,
+    /// Where new extended attributes go.
+    pub attributes: AttributePlace,
 }
 
 impl Default for Settings {
@@ -62,6 +91,9 @@ impl Default for Settings {
             checksum: ChecksumKind::Fletcher4,
             copies: 1,
             sync: SyncMode::Standard,
+            access: Access::ReadWrite,
+            access_times: AccessTimes::Relative,
+            attributes: AttributePlace::List,
         }
     }
 }

@@ -104,7 +104,7 @@ impl Pass<'_> {
             object_type,
             level,
             fill,
-            embedding: self.policy.embedding,
+            forms: self.policy.forms,
         };
         let new = self.zio().write(data, policy, self.policy.txg)?;
         self.kill(old);
@@ -257,7 +257,7 @@ impl Pass<'_> {
             object_type: phys.object_type.0,
             level,
         };
-        BlockPointer::hole(shape, self.policy.txg)
+        self.policy.forms.holes.pointer(shape, self.policy.txg)
     }
 
     /// Writes the indirect blocks of `level` above changed children.

@@ -301,11 +301,13 @@ impl Spa {
                 .await?;
         }
         let objset = self.take_open(entry).await?;
-        let freed = self
-            .free_blocks_of(&objset, entry.dataset.phys.previous_snapshot_txg)
-            .await?;
-        self.count_space(entry.dir.object, UsedBy::Head, SpaceChange::minus(freed))
-            .await?;
+        if !self.free_later(entry).await? {
+            let freed = self
+                .free_blocks_of(&objset, entry.dataset.phys.previous_snapshot_txg)
+                .await?;
+            self.count_space(entry.dir.object, UsedBy::Head, SpaceChange::minus(freed))
+                .await?;
+        }
         let head = self.dsl_dataset(entry.dataset.object).await?;
         Deadlist::open(self, head.phys.deadlist)
             .await?

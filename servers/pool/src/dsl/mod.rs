@@ -4,6 +4,7 @@
 //! contents: the directory's head, and each of its snapshots.
 
 mod account;
+mod async_destroy;
 mod bookmark;
 mod clone;
 mod clone_swap;
@@ -19,6 +20,7 @@ mod limits;
 mod livelist;
 mod names;
 mod open;
+mod owner_quota;
 mod promote;
 mod prop;
 mod prop_set;

@@ -105,6 +105,13 @@ impl Spa {
             };
             self.apply_settings(&entry, &open, &mut creation).await?;
             objset.set_budget(self.budget_of(&open).await?);
+            if objset.kind() == ObjsetType::Filesystem && !entry.dataset.phys.pointer.is_encrypted()
+            {
+                zpl::Zpl::open(objset.clone())
+                    .await?
+                    .drain_delete_queue()
+                    .await?;
+            }
         }
         self.add_open_dataset(open);
         Ok(objset)
@@ -286,8 +293,8 @@ impl Spa {
             dataset.objset.retire_log()?;
             let settings = dataset.objset.settings();
             let policy = SyncPolicy {
-                data: settings.data(),
-                metadata: settings.metadata(),
+                data: self.stored_as(settings.data()),
+                metadata: self.stored_as(settings.metadata()),
                 ..self.sync_policy(txg, Rewrite::Never)
             };
             let (pointer, ledger) = dataset.objset.sync(policy).await?;

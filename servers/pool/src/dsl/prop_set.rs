@@ -5,12 +5,14 @@ use alloc::string::String;
 
 use super::account::{SpaceChange, UsedBy};
 use super::create::Creation;
+use super::owner_quota::OwnerQuota;
 use super::prop_table::{self, Form, Scope};
 use super::prop_value::{ALGORITHM_BITS, NewValue, PropertyError, parse};
 use super::{DatasetEntry, DslDir, OpenDataset};
+use crate::block_device::Access;
 use crate::checksum::ChecksumKind;
 use crate::compress::{Compression, ZSTD_DEFAULT_LEVEL};
-use crate::dmu::{ObjsetType, Settings, SyncMode};
+use crate::dmu::{AccessTimes, AttributePlace, ObjsetType, Settings, SyncMode};
 use crate::dnode::ObjectType;
 use crate::error::Error;
 use crate::spa::Spa;
@@ -34,6 +36,9 @@ impl Spa {
         random: &mut dyn FnMut() -> u64,
     ) -> Result<(), PropertyError> {
         self.check_writable().await?;
+        if let Some(quota) = OwnerQuota::parse(property) {
+            return self.set_owner_quota(name, quota, text, now).await;
+        }
         let value = parse(property, text)?;
         let entry = self.find_dataset(name).await?;
         let mut creation = Creation {
@@ -378,6 +383,19 @@ impl Spa {
             Some(1) => SyncMode::Always,
             Some(2) => SyncMode::Disabled,
             _ => SyncMode::Standard,
+        };
+        if number("readonly") == Some(1) {
+            settings.access = Access::ReadOnly;
+        }
+        settings.access_times = match (number("atime"), number("relatime")) {
+            (Some(0), _) => AccessTimes::Off,
+            (_, Some(0)) => AccessTimes::On,
+            _ => AccessTimes::Relative,
+        };
+        settings.attributes = match number("xattr") {
+            Some(0) => AttributePlace::None,
+            Some(1) => AttributePlace::Directory,
+            _ => AttributePlace::List,
         };
         Ok(settings)
     }

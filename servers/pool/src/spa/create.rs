@@ -114,6 +114,9 @@ pub async fn create(new: NewPool, random: &mut dyn FnMut() -> u64) -> Result<Spa
         mos,
         directory: RefCell::new(BTreeMap::new()),
         state: Cell::default(),
+        free_limit: Cell::new(super::FREE_LIMIT),
+        block_forms: Cell::default(),
+        flush_extent: Cell::default(),
         datasets: RefCell::default(),
     };
     populate(&spa, new.features, new.now, random).await?;

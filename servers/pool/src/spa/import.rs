@@ -231,6 +231,9 @@ pub async fn import(candidate: &Candidate, options: ImportOptions) -> Result<Spa
         mos,
         directory: RefCell::new(directory),
         state: Cell::default(),
+        free_limit: Cell::new(super::FREE_LIMIT),
+        block_forms: Cell::default(),
+        flush_extent: Cell::default(),
         datasets: RefCell::default(),
     };
     if options.access == Access::ReadWrite && spa.check_writable().await.is_ok() {

@@ -100,6 +100,10 @@ impl fmt::Display for ImportError {
 
 impl core::error::Error for ImportError {}
 
+/// Blocks of destroyed data sets that a transaction group frees at most: finding them takes about as long as writing a
+/// full group of changes.
+const FREE_LIMIT: usize = 20_000;
+
 /// Whether what is in memory may be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum SpaState {
@@ -123,6 +127,12 @@ pub struct Spa {
     directory: RefCell<BTreeMap<String, u64>>,
     /// Whether something failed half-way.
     state: Cell<SpaState>,
+    /// How many blocks of destroyed data sets a transaction group frees at most.
+    pub(crate) free_limit: Cell<usize>,
+    /// Which metaslabs the next group flushes.
+    flush_extent: Cell<space_log::FlushExtent>,
+    /// What blocks can be like, as the features were when they were last looked at.
+    block_forms: Cell<space::BlockForms>,
     /// Heads that are open for writing, by their objects.
     pub(crate) datasets: RefCell<BTreeMap<u64, Rc<OpenDataset>>>,
 }

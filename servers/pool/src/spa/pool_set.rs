@@ -2,12 +2,13 @@
 
 use super::Spa;
 use super::feature::{Compatibility, FEATURES};
+use super::space_log::FlushExtent;
 use crate::dnode::ObjectType;
 use crate::error::Error;
 use crate::zap::{Zap, ZapValue, entries_or_none, update};
 
 /// The state in labels of a pool that is in nobody's use.
-pub(super) const EXPORTED: u64 = 1;
+const EXPORTED: u64 = 1;
 /// Features that can be enabled: what is written with them is kept up.
 const ENABLED_BY_USER: [&str; 9] = [
     "async_destroy",
@@ -27,6 +28,7 @@ impl Spa {
     /// Writes the labels so that other hosts may import the pool without asking, after a last transaction group.
     pub async fn export(&self, now: u64) -> Result<(), Error> {
         self.config.borrow_mut().set_u64("state", EXPORTED);
+        self.flush_extent.set(FlushExtent::All);
         self.sync_with_labels(now).await
     }
 

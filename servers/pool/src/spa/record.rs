@@ -19,6 +19,8 @@ const CORRUPT: Error = Error::Corrupt(Structure::SpaceMap);
 const SPACE_MAP_BLOCK: usize = 4096;
 /// Bonus of a space map: object, length, allocated, five words of padding, histogram.
 const SPACE_MAP_BONUS: usize = 8 * (8 + HISTOGRAM_LENGTH);
+/// Bonus of a space map without histogram: the first three words.
+const OLD_BONUS: usize = 8 * 3;
 const HISTOGRAM_AT: usize = 8 * 8;
 const SPACEMAP_HISTOGRAM: &str = "com.delphix:spacemap_histogram";
 /// Shorter maps are not worth being written anew.
@@ -104,32 +106,28 @@ impl Spa {
 
     /// Makes an empty space map.
     pub(super) async fn create_space_map(&self) -> Result<u64, Error> {
+        // Maps with histograms are counted by their feature; pools without it have shorter ones.
+        let bonus = match self.count_feature(SPACEMAP_HISTOGRAM, 1).await {
+            Ok(()) => SPACE_MAP_BONUS,
+            Err(Error::FeatureDisabled) => OLD_BONUS,
+            Err(error) => return Err(error),
+        };
         let new = NewObject {
             object_type: ObjectType::SPACE_MAP,
             block_size: SPACE_MAP_BLOCK,
             bonus_type: ObjectType::SPACE_MAP_HEADER,
-            bonus: vec![0; SPACE_MAP_BONUS],
+            bonus: vec![0; bonus],
         };
-        let object = self.mos().allocate(new).await?;
-        self.count_histogram(1).await?;
-        Ok(object)
+        self.mos().allocate(new).await
     }
 
     /// Frees a space map.
     pub(super) async fn free_space_map(&self, object: u64) -> Result<(), Error> {
         let bonus = self.mos().dnode(object).await?.phys.bonus.len();
         if bonus == SPACE_MAP_BONUS {
-            self.count_histogram(-1).await?;
+            self.count_feature(SPACEMAP_HISTOGRAM, -1).await?;
         }
         self.mos().free_object(object).await
-    }
-
-    /// Maps with histograms are counted by their feature, in pools that have it.
-    async fn count_histogram(&self, change: i64) -> Result<(), Error> {
-        match self.count_feature(SPACEMAP_HISTOGRAM, change).await {
-            Err(Error::FeatureDisabled) => Ok(()),
-            counted => counted,
-        }
     }
 
     /// Appends changes to a metaslab's own map, which is written anew when that is much shorter.

@@ -6,20 +6,22 @@ use alloc::vec::Vec;
 
 use super::{Spa, SpaState, mos};
 use crate::block_device::Access;
+use crate::compress::Compression;
 use crate::error::{Error, Unsupported};
 use crate::metaslab::{Allocator, TopSpace};
 use crate::space_map::{self, Entry, LogEntries, SpaceMapPhys};
 use crate::vdev::config::Purpose;
 use crate::vdev::{Vdev, VdevKind};
+use crate::zio::{Embedding, Holes, PointerForms};
 
-/// Features that must be active for a pool to be written: what is written uses them.
-const NEEDED: [&str; 3] = [
-    "org.illumos:lz4_compress",
-    "com.delphix:hole_birth",
-    "com.delphix:embedded_data",
-];
-/// Features that may be active besides: they ask nothing of a writer that is not done.
+const LZ4_COMPRESS: &str = "org.illumos:lz4_compress";
+const HOLE_BIRTH: &str = "com.delphix:hole_birth";
+const EMBEDDED_DATA: &str = "com.delphix:embedded_data";
+/// Features that may be active in a pool that is written: they ask nothing of a writer that is not done.
 const HARMLESS: &[&str] = &[
+    LZ4_COMPRESS,
+    HOLE_BIRTH,
+    EMBEDDED_DATA,
     "com.delphix:spacemap_histogram",
     "com.delphix:enabled_txg",
     "com.delphix:extensible_dataset",
@@ -38,6 +40,7 @@ const HARMLESS: &[&str] = &[
     "org.freebsd:zstd_compress",
     "com.joyent:multi_vdev_crash_dump",
     "com.delphix:empty_bpobj",
+    "com.delphix:async_destroy",
     "com.delphix:head_errlog",
     "com.datto:bookmark_v2",
     "com.delphix:bookmark_written",
@@ -46,6 +49,27 @@ const HARMLESS: &[&str] = &[
     "com.datto:encryption",
     "org.openzfs:zilsaxattr",
 ];
+
+/// What blocks can be like in a pool with its features.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockForms {
+    /// What `compression=on` means, and what metadata gets.
+    pub fast_compression: Compression,
+    /// What pointers can be like.
+    pub pointers: PointerForms,
+}
+
+impl Default for BlockForms {
+    fn default() -> Self {
+        BlockForms {
+            fast_compression: Compression::Lz4,
+            pointers: PointerForms {
+                embedding: Embedding::Enabled,
+                holes: Holes::Dated,
+            },
+        }
+    }
+}
 
 impl Spa {
     /// Whether transaction groups can be written to this pool.
@@ -65,15 +89,22 @@ impl Spa {
             .filter(|(_, count)| **count > 0)
             .map(|(guid, _)| guid.as_str())
             .collect();
-        let all_needed = NEEDED.iter().all(|guid| active.contains(guid));
-        let only_known = active
-            .iter()
-            .all(|guid| NEEDED.contains(guid) || HARMLESS.contains(guid));
-        if all_needed && only_known {
-            Ok(())
-        } else {
-            Err(Error::Unsupported(Unsupported::Writing))
+        if !active.iter().all(|guid| HARMLESS.contains(guid)) {
+            return Err(Error::Unsupported(Unsupported::Writing));
         }
+        let choose = |guid| active.contains(&guid);
+        let mut forms = BlockForms::default();
+        if !choose(LZ4_COMPRESS) {
+            forms.fast_compression = Compression::Lzjb;
+        }
+        if !choose(EMBEDDED_DATA) {
+            forms.pointers.embedding = Embedding::Disabled;
+        }
+        if !choose(HOLE_BIRTH) {
+            forms.pointers.holes = Holes::Blank;
+        }
+        self.block_forms.set(forms);
+        Ok(())
     }
 
     /// Loads the free space of all vdevs from their space maps.

@@ -27,12 +27,13 @@ const RANGES_MAX: usize = 100_000;
 const ARRAY_BLOCK: usize = 4096;
 const WORD: u64 = 8;
 
-/// Which metaslabs to flush.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum FlushExtent {
+/// Which metaslabs a group flushes.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum FlushExtent {
     /// The share of one group.
+    #[default]
     Share,
-    /// All that logs have changes of.
+    /// All that logs have changes of: who imports the pool next has no logs to read.
     All,
 }
 
@@ -42,12 +43,7 @@ impl Spa {
         let Some(table) = self.directory(LOGS) else {
             return Ok(None);
         };
-        let extent = match self.config.borrow().u64("state") {
-            // Who imports it next has no logs to read.
-            Some(super::pool_set::EXPORTED) => FlushExtent::All,
-            _ => FlushExtent::Share,
-        };
-        self.flush_metaslabs(txg, extent).await?;
+        self.flush_metaslabs(txg, self.flush_extent.get()).await?;
         self.remove_old_logs(table).await?;
         let log = self.create_space_map().await?;
         update::update(self.mos(), table, format!("{txg:x}").as_bytes(), log).await?;

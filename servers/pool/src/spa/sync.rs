@@ -13,7 +13,6 @@ use crate::dnode::ObjectType;
 use crate::error::{Error, Structure};
 use crate::nvlist::Value;
 use crate::zap::update;
-use crate::zio::Embedding;
 
 /// Passes over the MOS before giving up; four are usual.
 const MAX_PASSES: usize = 32;
@@ -56,6 +55,7 @@ impl Spa {
         let txg = self.open_txg();
         self.sync_datasets(txg).await?;
         self.write_errlog().await?;
+        self.free_some().await?;
         self.sync_mos(txg).await?;
         self.zio().send_queue().await?;
         self.zio().flush().await?;
@@ -71,12 +71,24 @@ impl Spa {
 
     /// How blocks of data sets and the MOS are stored.
     pub(crate) fn sync_policy(&self, txg: u64, rewrite: Rewrite) -> SyncPolicy {
+        let metadata = self.stored_as(METADATA);
         SyncPolicy {
             txg,
-            data: METADATA,
-            metadata: METADATA,
-            embedding: Embedding::Enabled,
+            data: metadata,
+            metadata,
+            forms: self.block_forms.get().pointers,
             rewrite,
+        }
+    }
+
+    /// How blocks are stored that should be stored like this, with what the pool's features allow.
+    pub(crate) fn stored_as(&self, wanted: StoragePolicy) -> StoragePolicy {
+        match wanted.compression {
+            Compression::Lz4 => StoragePolicy {
+                compression: self.block_forms.get().fast_compression,
+                ..wanted
+            },
+            _ => wanted,
         }
     }
 
@@ -84,12 +96,14 @@ impl Spa {
         let mut rewrite = Rewrite::Never;
         let log = self.begin_space_log(txg).await?;
         // What the data sets took is recorded before the first pass, so that most of it is written compressed.
+        self.zio().free_gangs().await?;
         self.record_space(txg, log).await?;
         for _ in 0..MAX_PASSES {
             let (_, ledger) = self.mos().sync(self.sync_policy(txg, rewrite)).await?;
             for pointer in &ledger.killed {
                 self.zio().free(pointer)?;
             }
+            self.zio().free_gangs().await?;
             rewrite = Rewrite::InPlace;
             if !self.record_space(txg, log).await? {
                 return Ok(());

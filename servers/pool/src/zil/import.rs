@@ -57,6 +57,8 @@ impl Spa {
         while self.uberblock().txg < last_birth {
             self.sync(now).await?;
         }
+        // Who opens them from now on gets their properties.
+        self.datasets.borrow_mut().clear();
         Ok(())
     }
 

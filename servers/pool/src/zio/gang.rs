@@ -6,14 +6,64 @@ use alloc::vec::Vec;
 use super::{BlockCheck, Zio};
 use crate::blkptr::{BLKPTR_SIZE, BlockPointer, DVAS, Dva, Gang};
 use crate::checksum::embedded_is_valid;
+use crate::error::{Error, Structure};
 use crate::vdev::{ReadFailure, VdevFuture, Verify};
 
+const CORRUPT: Error = Error::Corrupt(Structure::BlockPointer);
 /// Bytes of a gang header.
 pub const HEADER_SIZE: usize = 512;
 /// Deepest nesting of headers: three pieces each, so five levels make the largest block of single sectors.
 const MAX_DEPTH: usize = 12;
 
 impl Zio {
+    /// Gives the space of all gang blocks that were freed back: their headers and their pieces.
+    ///
+    /// # Errors
+    /// `Corrupt` when no copy of a header is good, or headers are nested beyond reason.
+    pub async fn free_gangs(&self) -> Result<(), Error> {
+        let mut waiting: Vec<(BlockPointer, usize)> = self
+            .dead_gangs
+            .take()
+            .into_iter()
+            .map(|gang| (gang, 0))
+            .collect();
+        while let Some((gang, depth)) = waiting.pop() {
+            if gang.dvas().all(|dva| dva.gang == Gang::No) {
+                self.free(&gang)?;
+                continue;
+            }
+            let header = self.gang_header(&gang).await?;
+            if depth > MAX_DEPTH {
+                return Err(CORRUPT);
+            }
+            for index in 0..DVAS {
+                let piece = BlockPointer::decode(&header, index * BLKPTR_SIZE).ok_or(CORRUPT)?;
+                if !piece.is_hole() {
+                    waiting.push((piece, depth + 1));
+                }
+            }
+            for mut dva in gang.dvas() {
+                // The address counts the pieces too, but only the header is there.
+                let top = self.vdevs().top(dva.vdev).ok_or(CORRUPT)?;
+                dva.allocated = top.allocated_size(HEADER_SIZE as u64);
+                self.allocator().free(dva)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A good copy of a gang block's header.
+    async fn gang_header(&self, gang: &BlockPointer) -> Result<Vec<u8>, Error> {
+        for dva in gang.dvas() {
+            let verifier = [u64::from(dva.vdev), dva.offset, gang.physical_birth(), 0];
+            let check = |header: &[u8]| embedded_is_valid(header, verifier);
+            if let Ok(header) = self.read_dva(dva, HEADER_SIZE, &check).await {
+                return Ok(header);
+            }
+        }
+        Err(CORRUPT)
+    }
+
     /// Joins the pieces of a gang block whose header is at `dva` and checks the whole.
     pub(super) async fn read_gang(
         &self,

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 pub use log_block::{HEADER_SIZE as LOG_HEADER_SIZE, LogBlock};
-pub use write::{Embedding, WritePolicy};
+pub use write::{Embedding, Holes, PointerForms, WritePolicy};
 
 use write::WriteQueue;
 
@@ -38,6 +38,8 @@ pub struct Zio {
     allocator: RefCell<Allocator>,
     queue: RefCell<WriteQueue>,
     losses: RefCell<Losses>,
+    /// Gang blocks that are to be freed: which pieces they have stands in their headers, which are still to be read.
+    dead_gangs: RefCell<Vec<BlockPointer>>,
 }
 
 /// Blocks of which no copy was good.
@@ -70,6 +72,7 @@ impl Zio {
             allocator: RefCell::default(),
             queue: RefCell::default(),
             losses: RefCell::default(),
+            dead_gangs: RefCell::default(),
         }
     }
 

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use super::Zio;
 use crate::arc::{BlockKey, Buffer};
-use crate::blkptr::{BlockPointer, BlockShape, EMBEDDED_MAX};
+use crate::blkptr::{BlockPointer, BlockShape, EMBEDDED_MAX, Gang};
 use crate::checksum::ChecksumKind;
 use crate::compress::Compression;
 use crate::dnode::ObjectType;
@@ -33,8 +33,36 @@ pub struct WritePolicy {
     pub level: u8,
     /// Blocks below that are not holes.
     pub fill: u64,
+    /// What the pool's features let pointers be like.
+    pub forms: PointerForms,
+}
+
+/// What the features of a pool let pointers be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PointerForms {
     /// Whether small blocks go into their pointer.
     pub embedding: Embedding,
+    /// Whether holes say what they are.
+    pub holes: Holes,
+}
+
+/// Whether holes say since when they are there: the feature `hole_birth`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holes {
+    /// They do.
+    Dated,
+    /// They are zeros.
+    Blank,
+}
+
+impl Holes {
+    /// The pointer of a hole of a shape, made in group `txg`.
+    pub fn pointer(self, shape: BlockShape, txg: u64) -> BlockPointer {
+        match self {
+            Holes::Dated => BlockPointer::hole(shape, txg),
+            Holes::Blank => BlockPointer::HOLE,
+        }
+    }
 }
 
 /// Whether blocks that fit are put into their pointers: the feature `embedded_data`.
@@ -124,7 +152,7 @@ impl Zio {
         let mut stored = data.clone();
         if policy.compression != Compression::Off {
             if data.iter().all(|&byte| byte == 0) {
-                return Ok(BlockPointer::hole(shape, txg));
+                return Ok(policy.forms.holes.pointer(shape, txg));
             }
             if let Some(packed) = policy
                 .compression
@@ -134,7 +162,7 @@ impl Zio {
                 // Blocks whose fill counts are more than one cannot be told inside a pointer.
                 let filled = matches!(policy.object_type, ObjectType::DNODE | ObjectType::OBJSET);
                 let embeddable = packed.len() <= EMBEDDED_MAX && policy.level == 0 && !filled;
-                if embeddable && policy.embedding == Embedding::Enabled {
+                if embeddable && policy.forms.embedding == Embedding::Enabled {
                     return Ok(BlockPointer::embedded(shape, &packed, txg));
                 }
                 let size = packed.len().next_multiple_of(self.smallest_allocation());
@@ -222,8 +250,12 @@ impl Zio {
         1 << shifts.min().unwrap_or(9)
     }
 
-    /// Gives the space of a block back.
+    /// Gives the space of a block back; that of a gang block with [`Zio::free_gangs`].
     pub fn free(&self, pointer: &BlockPointer) -> Result<(), Error> {
+        if pointer.dvas().any(|dva| dva.gang == Gang::Header) {
+            self.dead_gangs.borrow_mut().push(*pointer);
+            return Ok(());
+        }
         for (copy, dva) in pointer.dvas().enumerate() {
             self.allocator.borrow_mut().free(dva)?;
             self.queue

@@ -28,6 +28,7 @@ impl Zpl {
         changes: &AttributeChanges,
         now: [u64; 2],
     ) -> Result<(), Error> {
+        self.check_changeable()?;
         let mut logged = *changes;
         if let Some(size) = changes.size {
             self.truncate(object, size, now).await?;

@@ -5,7 +5,7 @@
 use alloc::vec::Vec;
 
 use super::new::{NewFile, Placement, Role, create_object, type_bits};
-use super::{DirectoryEntry, FileType, Zpl};
+use super::{DirectoryEntry, FileType, QuotaKind, Zpl};
 use crate::error::Error;
 use crate::zap::update;
 use crate::zil::{Change, Creation, Making, Renaming};
@@ -70,8 +70,10 @@ impl Zpl {
         now: [u64; 2],
     ) -> Result<u64, Error> {
         check_name(name)?;
+        self.check_changeable()?;
         let directory = placement.parent.ok_or(Error::InvalidArgument)?;
         self.check_absent(directory, name).await?;
+        self.check_quota(new.owner, 0, QuotaKind::Objects).await?;
         if self.znode(directory).await?.is_attribute() {
             placement.role = Role::ExtendedAttribute;
         }
@@ -144,8 +146,9 @@ impl Zpl {
         .await
     }
 
-    /// Removes a name; a file without names is freed.
+    /// Removes a name; a file without names is freed when nobody has it open any more.
     pub async fn unlink(&self, directory: u64, name: &[u8], now: [u64; 2]) -> Result<(), Error> {
+        self.check_changeable()?;
         let entry = self.lookup(directory, name).await?;
         if entry.kind == FileType::Directory {
             return Err(Error::IsDirectory);
@@ -164,14 +167,14 @@ impl Zpl {
     async fn drop_link(&self, object: u64, now: [u64; 2]) -> Result<(), Error> {
         let links = self.znode(object).await?.links.saturating_sub(1);
         if links == 0 {
-            return self.free_file(object).await;
+            return self.file_without_name(object, now).await;
         }
         self.set_words(object, &[("ZPL_LINKS", &[links]), ("ZPL_CTIME", &now)])
             .await
     }
 
     /// Frees a file with its extended attributes.
-    async fn free_file(&self, object: u64) -> Result<(), Error> {
+    pub(super) async fn free_file(&self, object: u64) -> Result<(), Error> {
         let attributes = self.znode(object).await?.xattr_dir;
         if attributes != 0 {
             for entry in self.readdir(attributes).await? {
@@ -184,6 +187,7 @@ impl Zpl {
 
     /// Removes an empty directory.
     pub async fn rmdir(&self, directory: u64, name: &[u8], now: [u64; 2]) -> Result<(), Error> {
+        self.check_changeable()?;
         let entry = self.lookup(directory, name).await?;
         if entry.kind != FileType::Directory {
             return Err(Error::NotDirectory);
@@ -193,7 +197,7 @@ impl Zpl {
         }
         update::remove(&self.objset, directory, &entry.name).await?;
         self.change_directory(directory, -1, -1, now).await?;
-        self.free_file(entry.object).await?;
+        self.file_without_name(entry.object, now).await?;
         self.objset.log(Change::RemoveDirectory {
             directory,
             name: entry.name,
@@ -210,6 +214,7 @@ impl Zpl {
         now: [u64; 2],
     ) -> Result<(), Error> {
         check_name(name)?;
+        self.check_changeable()?;
         let znode = self.znode(object).await?;
         if znode.file_type == FileType::Directory {
             return Err(Error::IsDirectory);
@@ -238,6 +243,7 @@ impl Zpl {
     /// entries, `IsDirectory` and `NotDirectory` when only one of the two is a directory.
     pub async fn rename(&self, from: Name<'_>, to: Name<'_>, now: [u64; 2]) -> Result<(), Error> {
         check_name(to.name)?;
+        self.check_changeable()?;
         let entry = self.lookup(from.directory, from.name).await?;
         let replaced = match self.lookup(to.directory, to.name).await {
             Ok(found) => Some(found),
@@ -260,7 +266,7 @@ impl Zpl {
             self.change_directory(to.directory, -1, -links_of(found.kind), now)
                 .await?;
             match found.kind {
-                FileType::Directory => self.free_file(found.object).await?,
+                FileType::Directory => self.file_without_name(found.object, now).await?,
                 _ => self.drop_link(found.object, now).await?,
             }
         }
@@ -322,6 +328,7 @@ impl Zpl {
         other: Name<'_>,
         now: [u64; 2],
     ) -> Result<(), Error> {
+        self.check_changeable()?;
         let first = self.lookup(one.directory, one.name).await?;
         let second = self.lookup(other.directory, other.name).await?;
         for (moved, directory) in [(&first, other.directory), (&second, one.directory)] {

@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Zpl;
+use super::permission::{QuotaKind, quota_table};
 use crate::dmu::{GROUPUSED_OBJECT, PROJECTUSED_OBJECT, USERUSED_OBJECT};
 use crate::error::Error;
 use crate::zap::{Zap, entries_or_none};
@@ -17,6 +18,17 @@ pub enum AccountingKind {
     Group,
     /// Of projects.
     Project,
+}
+
+impl AccountingKind {
+    /// The object that counts the use.
+    pub(super) fn table(self) -> u64 {
+        match self {
+            AccountingKind::User => USERUSED_OBJECT,
+            AccountingKind::Group => GROUPUSED_OBJECT,
+            AccountingKind::Project => PROJECTUSED_OBJECT,
+        }
+    }
 }
 
 /// The use of one user, group or project.
@@ -40,11 +52,8 @@ const OBJECTS_PREFIX: &str = "obj-";
 impl Zpl {
     /// The use of every user, group or project that has any or has a quota, by number.
     pub async fn space_use(&self, kind: AccountingKind) -> Result<Vec<SpaceUse>, Error> {
-        let (object, quota, object_quota) = match kind {
-            AccountingKind::User => (USERUSED_OBJECT, "userquota@", "userobjquota@"),
-            AccountingKind::Group => (GROUPUSED_OBJECT, "groupquota@", "groupobjquota@"),
-            AccountingKind::Project => (PROJECTUSED_OBJECT, "projectquota@", "projectobjquota@"),
-        };
+        let quota = quota_table(kind, QuotaKind::Space);
+        let object_quota = quota_table(kind, QuotaKind::Objects);
         let mut all = alloc::collections::BTreeMap::<u64, SpaceUse>::new();
         let mut add = |name: &str, set: &dyn Fn(&mut SpaceUse)| {
             if let Ok(id) = u64::from_str_radix(name, 16) {
@@ -54,7 +63,7 @@ impl Zpl {
                 }));
             }
         };
-        for (name, value) in self.accounting(object).await? {
+        for (name, value) in self.accounting(kind.table()).await? {
             match name.strip_prefix(OBJECTS_PREFIX) {
                 Some(name) => add(name, &|entry| entry.objects = value),
                 None => add(&name, &|entry| entry.used = value),

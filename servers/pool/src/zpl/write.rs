@@ -21,6 +21,8 @@ impl Zpl {
         data: &[u8],
         now: [u64; 2],
     ) -> Result<(), Error> {
+        self.check_changeable()?;
+        self.check_space_quota(object).await?;
         let size = self.regular_size(object).await?;
         let end = offset
             .checked_add(data.len() as u64)
@@ -77,6 +79,7 @@ impl Zpl {
 
     /// Cuts a regular file off or extends it with a hole.
     pub async fn truncate(&self, object: u64, size: u64, now: [u64; 2]) -> Result<(), Error> {
+        self.check_changeable()?;
         let old = self.regular_size(object).await?;
         if size >= MAX_SIZE {
             return Err(Error::OutOfRange);
@@ -111,6 +114,7 @@ impl Zpl {
         length: u64,
         now: [u64; 2],
     ) -> Result<(), Error> {
+        self.check_changeable()?;
         let size = self.regular_size(object).await?;
         let end = offset
             .checked_add(length)

@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 
 use super::new::{NewFile, Owner, Placement, Role};
 use super::{FileType, Zpl};
-use crate::error::{Error, Structure};
+use crate::dmu::AttributePlace;
+use crate::error::{Error, Structure, Unsupported};
 use crate::nvlist::{Nvlist, Value};
 use crate::zil::Change;
 
@@ -76,12 +77,23 @@ impl Zpl {
         if name.is_empty() || name.len() > MAX_NAME || name.contains(&0) {
             return Err(Error::InvalidName);
         }
+        self.check_changeable()?;
+        let place = self.objset.settings().attributes;
+        if place == AttributePlace::None {
+            return Err(Error::Unsupported(Unsupported::ExtendedAttributes));
+        }
         let in_directory = self.attribute_file(object, name).await?;
         if let Some(file) = in_directory {
             return match value {
                 Some(value) => self.overwrite(file, value, now).await,
                 None => self.remove_attribute_file(object, name, now).await,
             };
+        }
+        if place == AttributePlace::Directory
+            && let Some(value) = value
+            && !self.has_listed_xattr(object, name).await?
+        {
+            return self.add_attribute_file(object, name, value, txg, now).await;
         }
         match self.set_listed_xattr(object, name, value, now).await {
             Err(Error::OutOfRange) => {
@@ -103,6 +115,14 @@ impl Zpl {
             Err(Error::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    async fn has_listed_xattr(&self, object: u64, name: &[u8]) -> Result<bool, Error> {
+        let Some(packed) = self.znode(object).await?.xattr_list else {
+            return Ok(false);
+        };
+        let text = String::from_utf8(name.into()).map_err(|_| Error::InvalidName)?;
+        Ok(Nvlist::decode(&packed)?.get(&text).is_some())
     }
 
     /// Sets or removes an attribute of the packed list; `OutOfRange` when it is too large for it.

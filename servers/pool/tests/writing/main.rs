@@ -1,5 +1,7 @@
 //! Pools that are made and written here. One program, because each one that uses the library compiles all of it again.
 
+mod background;
+mod constant;
 mod datasets;
 mod files;
 mod golden_write;

@@ -41,9 +41,24 @@ pub fn is_change(command: &str, words: &[&str]) -> bool {
 pub fn run(spa: &Spa, command: &str, words: &[&str]) -> Result<(), Failure> {
     if matches!(command, "zfs" | "zpool") && words.first() != Some(&"export") {
         perform(spa, command, words)?;
-        return log_history(spa, command, words);
+        log_history(spa, command, words)?;
+        return finish_freeing(spa);
     }
     perform(spa, command, words)
+}
+
+/// Runs transaction groups until what was destroyed is freed: nobody goes on after this run.
+fn finish_freeing(spa: &Spa) -> Result<(), Failure> {
+    let freeing = || block_on(spa.freeing()).about(spa.name());
+    let mut left = freeing()?;
+    while left > 0 {
+        block_on(spa.sync(now()[0])).about(spa.name())?;
+        let before = std::mem::replace(&mut left, freeing()?);
+        if left >= before {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Remembers a command that succeeded.

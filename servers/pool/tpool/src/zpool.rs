@@ -359,10 +359,12 @@ fn properties(spa: &Spa, numbers: Numbers) -> Result<Vec<[String; 3]>, Failure> 
     let size = block_on(spa.size()).about(spa.name())?;
     let allocated = block_on(spa.allocated()).about(spa.name())?;
     let computed = |name: &str, value: String| [name.to_string(), value, "-".to_string()];
+    let freeing = block_on(spa.freeing()).about(spa.name())?;
     let mut all = vec![
         computed("size", table::bytes(size, numbers)),
         computed("allocated", table::bytes(allocated, numbers)),
         computed("free", table::bytes(size - allocated.min(size), numbers)),
+        computed("freeing", table::bytes(freeing, numbers)),
         computed("health", health(spa).name().into()),
         computed("guid", spa.guid().to_string()),
     ];
