@@ -56,8 +56,9 @@ probes: setup ## build the debug kernel and the root tasks that try the kernel
 	@sh images/programs.sh build $(PROBES)
 	@$(IMAGES) iso out/bin/guest-probe out/guest-probe.iso
 
-bench: kernel programs probes ## measure kernel and VMs, print a table, write out/bench.json
+bench: kernel programs probes ## measure kernel, VMs and the pool, print tables, write out/bench.json
 	@$(IMAGES) bench
+	@cargo run -q --release -p tpool --example pool_bench -- out/pool-bench.img
 
 lab: iso ## boot on KVM where this machine has it nested, else in QEMU's own emulation
 	@$(IMAGES) lab
