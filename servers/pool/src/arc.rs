@@ -148,6 +148,11 @@ impl Arc {
         }
     }
 
+    /// Bytes of blocks that it may hold.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Changes the limit and evicts down to it.
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit;

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::Spa;
 use super::sync::Labels;
+use crate::block_device::BlockDevice;
 use crate::checksum::embed;
 use crate::error::{DeviceError, Error, Structure};
 use crate::nvlist::{Nvlist, Value};
@@ -49,14 +50,9 @@ impl Spa {
 
     /// Overwrites the labels of all devices with zeros, so that nothing of an older pool is found.
     pub(super) async fn clear_labels(&self) -> Result<(), Error> {
-        let zeros = vec![0; LABEL_SIZE as usize];
         for leaf in self.zio().vdevs().leaves() {
-            let Some(device) = leaf.device() else {
-                continue;
-            };
-            for index in 0..LABELS {
-                let offset = label_offset(device.length(), index).ok_or(Error::InvalidArgument)?;
-                device.write(offset, &[&zeros]).await?;
+            if let Some(device) = leaf.device() {
+                clear_device(device.as_ref()).await?;
             }
         }
         Ok(())
@@ -84,6 +80,16 @@ impl Spa {
         label.set("vdev_tree", Value::List(top.encode()));
         label
     }
+}
+
+/// Overwrites the labels of a device with zeros.
+pub(super) async fn clear_device(device: &dyn BlockDevice) -> Result<(), Error> {
+    let zeros = vec![0; LABEL_SIZE as usize];
+    for index in 0..LABELS {
+        let offset = label_offset(device.length(), index).ok_or(Error::InvalidArgument)?;
+        device.write(offset, &[&zeros]).await?;
+    }
+    Ok(())
 }
 
 async fn write_label(leaf: &Vdev, index: u64, label: &Nvlist) -> Result<(), Error> {

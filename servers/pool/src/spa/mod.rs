@@ -7,6 +7,7 @@ mod errlog;
 pub mod feature;
 mod history;
 mod import;
+mod missed;
 mod mos;
 mod pool_set;
 mod record;
@@ -14,6 +15,7 @@ mod scrub;
 mod space;
 mod space_log;
 mod sync;
+mod topology;
 mod vdev_tables;
 
 use alloc::collections::BTreeMap;
@@ -27,6 +29,7 @@ pub use history::HistoryRecord;
 pub use import::{Candidate, ImportOptions, PoolState, import, scan};
 pub use mos::stored_bytes;
 pub use scrub::{Scan, ScanState};
+pub use topology::{Join, NewLeaf, Topology, TopologyError};
 
 use crate::block_device::Access;
 use crate::dmu::Objset;

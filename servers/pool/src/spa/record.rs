@@ -191,7 +191,7 @@ impl Spa {
 }
 
 /// Appends a range, in units of the map, as entries of one word.
-fn append_short(
+pub(super) fn append_short(
     words: &mut Vec<u64>,
     action: Action,
     mut offset: u64,

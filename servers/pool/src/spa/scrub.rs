@@ -16,8 +16,9 @@ use crate::zap::{Zap, ZapValue, entries_or_none, update};
 /// Entry of the MOS directory, and its words.
 const SCAN: &str = "scan";
 const WORDS: usize = 24;
-/// `function` of a scrub.
+/// `function` of a scrub and of a resilver.
 const SCRUB: u64 = 1;
+const RESILVER: u64 = 2;
 /// Bit of `flags`: it rests until it is asked to go on.
 const FLAG_PAUSED: u64 = 2;
 
@@ -172,12 +173,22 @@ impl Spa {
                 scan.flags &= !FLAG_PAUSED;
                 self.set_scan(&scan).await?;
             }
-            _ => self.begin_scrub(now).await?,
+            _ => self.begin_scan(SCRUB, now).await?,
         }
         self.sync(now).await
     }
 
-    async fn begin_scrub(&self, now: u64) -> Result<(), Error> {
+    /// Starts a resilver, in place of whatever is under way, and commits that. It reads all blocks, as a scrub does.
+    pub async fn start_resilver(&self, now: u64) -> Result<(), Error> {
+        self.check_writable().await?;
+        if let Some(mut scan) = self.scan().await?.filter(Scan::is_under_way) {
+            self.end_scan(&mut scan, ScanState::Canceled, now).await?;
+        }
+        self.begin_scan(RESILVER, now).await?;
+        self.sync(now).await
+    }
+
+    async fn begin_scan(&self, function: u64, now: u64) -> Result<(), Error> {
         let queue = update::create(self.mos(), ObjectType::SCAN_QUEUE, self.guid()).await?;
         for entry in self.list_datasets(self.name()).await? {
             let key = alloc::format!("{:x}", entry.dataset.object);
@@ -187,7 +198,7 @@ impl Spa {
         // What a pool that was just made has allocated is known by its data sets only.
         let in_use = self.root_dir().await?.phys.used_bytes;
         let scan = Scan {
-            function: SCRUB,
+            function,
             state: ScanState::Scanning,
             queue,
             max_txg: self.uberblock().txg,
@@ -248,7 +259,8 @@ impl Spa {
     /// # Errors
     /// `NotFound` when none is under way. A block without a good copy is counted, not an error.
     pub async fn scrub_some(&self, budget: u64, now: u64) -> Result<Scan, Error> {
-        let mut scan = self.scrub_under_way().await?;
+        let scan = self.scan().await?.filter(Scan::is_under_way);
+        let mut scan = scan.ok_or(Error::NotFound)?;
         if scan.is_paused() {
             return Ok(scan);
         }
@@ -262,6 +274,9 @@ impl Spa {
         }
         if scan.is_under_way() {
             self.set_scan(&scan).await?;
+        } else if scan.errors == 0 && self.forget_missed().await? {
+            self.sync_with_labels(now).await?;
+            return Ok(scan);
         }
         self.sync(now).await?;
         Ok(scan)

@@ -53,6 +53,11 @@ impl Spa {
 
     async fn write_group(&self, now: u64, labels: Labels) -> Result<(), Error> {
         let txg = self.open_txg();
+        let mut labels = labels;
+        if self.note_missed(txg).await? {
+            self.write_config().await?;
+            labels = Labels::Written;
+        }
         self.sync_datasets(txg).await?;
         self.write_errlog().await?;
         self.free_some().await?;

@@ -8,7 +8,7 @@ use core::pin::Pin;
 use super::Spa;
 use crate::dnode::ObjectType;
 use crate::error::Error;
-use crate::nvlist::Value;
+use crate::nvlist::{Nvlist, Value};
 use crate::space_map::TOP_TABLE;
 use crate::vdev::VdevConfig;
 use crate::zap::update;
@@ -36,6 +36,29 @@ impl Spa {
         }
         self.root.borrow_mut().children = tops;
         self.config.borrow_mut().set(HAS_TABLES, Value::Boolean);
+        Ok(())
+    }
+
+    /// Makes the table of a device that joins, in pools that have such tables.
+    pub(super) async fn give_leaf_table(
+        &self,
+        leaf: &mut Nvlist,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<(), Error> {
+        if let Some(all) = self.directory(ALL_TABLES).filter(|&all| all != 0) {
+            leaf.set_u64(LEAF_TABLE, self.create_vdev_table(all, random).await?);
+        }
+        Ok(())
+    }
+
+    /// Removes the table of a device that leaves.
+    pub(super) async fn take_leaf_table(&self, leaf: &Nvlist) -> Result<(), Error> {
+        let all = self.directory(ALL_TABLES).filter(|&all| all != 0);
+        if let (Some(all), Some(table)) = (all, leaf.u64(LEAF_TABLE)) {
+            let key = alloc::format!("{table:x}");
+            update::remove(self.mos(), all, key.as_bytes()).await?;
+            self.mos().free_object(table).await?;
+        }
         Ok(())
     }
 

@@ -11,6 +11,9 @@ pub const MAX_CHILDREN: usize = 255;
 /// Nesting: top, replacing or spare, leaf; one more for a spare inside a replacement.
 const MAX_LEVELS: usize = 6;
 
+/// Pair of a device's configuration: the space map of the groups that it missed.
+pub const MISSED_GROUPS: &str = "DTL";
+
 /// The types of vdev that a configuration can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VdevType {

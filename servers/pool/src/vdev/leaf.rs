@@ -33,6 +33,11 @@ impl Leaf {
         }
     }
 
+    /// The device, used or not.
+    pub fn held(&self) -> Option<Rc<dyn BlockDevice>> {
+        self.device.borrow().clone()
+    }
+
     /// Stops using the device, as when it was pulled out.
     pub fn close(&self) {
         self.device.replace(None);

@@ -20,8 +20,9 @@ impl Vdev {
         let start = (request.offset >> SPREAD_SHIFT) as usize + request.prefer;
         let mut failure = ReadFailure::Device(DeviceError::Gone);
         let mut bad = Vec::new();
-        for turn in 0..count {
-            let child = &self.children[(start + turn) % count];
+        let turns = (0..count).map(|turn| &self.children[(start + turn) % count]);
+        let (stale, fresh): (Vec<&Vdev>, Vec<&Vdev>) = turns.partition(|child| child.is_stale());
+        for child in fresh.into_iter().chain(stale) {
             if !child.is_readable() {
                 continue;
             }

@@ -211,6 +211,18 @@ impl Vdev {
         matches!(self.state(), VdevState::Online | VdevState::Degraded)
     }
 
+    /// Whether it may lack what was written while it was away. Without a check, what it gives cannot be told from what is right.
+    pub fn is_stale(&self) -> bool {
+        match self.kind {
+            VdevKind::Leaf(_) => {
+                let missed = self.config.nvlist.u64(config::MISSED_GROUPS);
+                missed.is_some_and(|log| log != 0)
+            }
+            VdevKind::Mirror => self.children.iter().all(Vdev::is_stale),
+            VdevKind::Raidz(_) | VdevKind::Indirect(_) | VdevKind::Absent => false,
+        }
+    }
+
     /// Every leaf at or below this vdev.
     pub fn leaves(&self) -> Vec<&Vdev> {
         if matches!(self.kind, VdevKind::Leaf(_)) {

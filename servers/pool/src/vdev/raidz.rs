@@ -69,10 +69,20 @@ pub fn allocated_size(physical_size: u64, ashift: u32, children: u64, parity: u6
     sectors.next_multiple_of(parity + 1) << ashift
 }
 
+/// What the columns of children count for that may lack something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stale {
+    /// Nothing.
+    Missing,
+    /// As much as others.
+    Read,
+}
+
 /// What was read of a block's columns; `None` where the child gave nothing.
 struct Stripe<'a> {
     map: &'a [Column],
     parity: usize,
+    stale: Stale,
     read: Vec<Option<Vec<u8>>>,
 }
 
@@ -150,16 +160,42 @@ impl Vdev {
         )
     }
 
+    /// Whether stale children count as missing, in the order in which that is tried.
+    fn stale_tries(&self) -> &'static [Stale] {
+        match self.children.iter().any(Vdev::is_stale) {
+            true => &[Stale::Missing, Stale::Read],
+            false => &[Stale::Read],
+        }
+    }
+
     pub(super) async fn read_raidz(
         &self,
         tree: &VdevTree,
         parity: usize,
         request: ReadRequest<'_>,
     ) -> Result<Vec<u8>, ReadFailure> {
+        let mut failure = ReadFailure::WrongData;
+        for stale in self.stale_tries() {
+            match self.try_read_raidz(tree, parity, request, *stale).await {
+                Ok(data) => return Ok(data),
+                Err(reason) => failure = reason,
+            }
+        }
+        Err(failure)
+    }
+
+    async fn try_read_raidz(
+        &self,
+        tree: &VdevTree,
+        parity: usize,
+        request: ReadRequest<'_>,
+        stale: Stale,
+    ) -> Result<Vec<u8>, ReadFailure> {
         let map = self.column_map(parity, request.offset, request.size);
         let mut stripe = Stripe {
             map: &map,
             parity,
+            stale,
             read: vec![None; map.len()],
         };
         self.fetch_columns(tree, &mut stripe, parity..map.len())
@@ -193,10 +229,28 @@ impl Vdev {
         parity: usize,
         request: ReadRequest<'_>,
     ) -> Result<u64, ReadFailure> {
+        let mut failure = ReadFailure::WrongData;
+        for stale in self.stale_tries() {
+            match self.try_scrub_raidz(tree, parity, request, *stale).await {
+                Ok(repaired) => return Ok(repaired),
+                Err(reason) => failure = reason,
+            }
+        }
+        Err(failure)
+    }
+
+    async fn try_scrub_raidz(
+        &self,
+        tree: &VdevTree,
+        parity: usize,
+        request: ReadRequest<'_>,
+        stale: Stale,
+    ) -> Result<u64, ReadFailure> {
         let map = self.column_map(parity, request.offset, request.size);
         let mut stripe = Stripe {
             map: &map,
             parity,
+            stale,
             read: vec![None; map.len()],
         };
         self.fetch_columns(tree, &mut stripe, 0..map.len()).await;
@@ -234,6 +288,13 @@ impl Vdev {
         for (slot, result) in stripe.read[range].iter_mut().zip(results) {
             *slot = result.ok();
         }
+        if stripe.stale == Stale::Missing {
+            for (slot, column) in stripe.read.iter_mut().zip(stripe.map) {
+                if self.children[column.child].is_stale() {
+                    *slot = None;
+                }
+            }
+        }
     }
 
     /// Counts the columns that were wrong, and rewrites them.
@@ -249,11 +310,13 @@ impl Vdev {
         let right = parities.chain(data.iter().cloned());
         let mut repaired = 0;
         for ((column, read), right) in stripe.map.iter().zip(&stripe.read).zip(right) {
-            if read.as_ref() == Some(&right) {
+            let child = &self.children[column.child];
+            let same = read.as_ref() == Some(&right);
+            // Behind a replacement in progress there is more than was read.
+            if same && !child.leaves().iter().any(|leaf| leaf.is_stale()) {
                 continue;
             }
-            let child = &self.children[column.child];
-            if read.is_some() {
+            if read.is_some() && !same {
                 count(&child.statistics.checksum_errors);
             }
             if repair == Access::ReadWrite {

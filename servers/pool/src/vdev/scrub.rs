@@ -39,8 +39,12 @@ impl Vdev {
             repair: Access::ReadOnly,
             ..request
         };
-        for child in self.children.iter().filter(|child| child.is_readable()) {
+        let readable = self.children.iter().filter(|child| child.is_readable());
+        // Those that may lack something come last, and are compared with the others: not every block has a check.
+        let (stale, fresh): (Vec<&Vdev>, Vec<&Vdev>) = readable.partition(|child| child.is_stale());
+        for child in fresh.into_iter().chain(stale) {
             match child.read(tree, look).await {
+                Ok(data) if good.as_ref().is_some_and(|good| *good != data) => bad.push(child),
                 Ok(data) => good = Some(data),
                 Err(reason) => {
                     failure = reason;
@@ -48,7 +52,7 @@ impl Vdev {
                 }
             }
         }
-        let good = good.ok_or(failure)?;
+        let good: Vec<u8> = good.ok_or(failure)?;
         let mut repaired = 0;
         if request.repair == Access::ReadWrite {
             for child in bad {

@@ -96,6 +96,11 @@ impl Zio {
         self.allocator.borrow_mut()
     }
 
+    /// Bytes that the cache may hold.
+    pub fn arc_limit(&self) -> usize {
+        self.arc.borrow().limit()
+    }
+
     /// Counters of the cache.
     pub fn arc_statistics(&self) -> ArcStatistics {
         self.arc.borrow().statistics()

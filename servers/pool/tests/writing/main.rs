@@ -12,4 +12,5 @@ mod scrub;
 mod send;
 #[path = "../support/mod.rs"]
 mod support;
+mod topology;
 mod write;

@@ -12,15 +12,19 @@ use pool::spa::{CompatibilitySet, Scan, ScanState, Spa};
 
 const STEP: u64 = 1 << 20;
 
-fn pool(disks: &[Rc<MemoryDevice>], parity: Option<usize>) -> Spa {
-    let leaf = |disk: &Rc<MemoryDevice>| NewVdev::Disk("/disks/d".into(), disk.clone());
-    let leaves = disks.iter().map(leaf).collect();
+/// A pool of disks `/disks/d0` and so on: a mirror without parity, a lone disk with none.
+pub fn pool(disks: &[Rc<MemoryDevice>], parity: Option<usize>) -> Spa {
+    let leaves = disks.iter().enumerate();
+    let leaves =
+        leaves.map(|(index, disk)| NewVdev::Disk(format!("/disks/d{index}"), disk.clone()));
+    let leaves: Vec<NewVdev> = leaves.collect();
     let new = NewPool {
         name: "tank".into(),
-        vdevs: vec![match parity {
-            Some(parity) => NewVdev::Raidz(parity, leaves),
-            None => NewVdev::Mirror(leaves),
-        }],
+        vdevs: match parity {
+            Some(0) => leaves,
+            Some(parity) => vec![NewVdev::Raidz(parity, leaves)],
+            None => vec![NewVdev::Mirror(leaves)],
+        },
         logs: Vec::new(),
         features: CompatibilitySet::default(),
         ashift: 12,
@@ -41,7 +45,7 @@ async fn fill(spa: &Spa) {
 }
 
 /// Overwrites everything between the labels of a disk.
-fn wipe(disk: &MemoryDevice) {
+pub fn wipe(disk: &MemoryDevice) {
     let noise = vec![0x5a; 1 << 20];
     for megabyte in 4..disk.length() / (1 << 20) - 1 {
         disk.poke(megabyte << 20, &noise).unwrap();
