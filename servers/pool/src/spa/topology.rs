@@ -300,6 +300,9 @@ impl Spa {
             directory: self.directory,
             state: Cell::default(),
             datasets: RefCell::default(),
+            free_limit: self.free_limit,
+            block_forms: self.block_forms,
+            flush_extent: Cell::default(),
         };
         spa.load_allocator().await?;
         spa.sync_with_labels(now).await?;

@@ -16,12 +16,15 @@ use pool::zvol::Zvol;
 use crate::arguments::{Arguments, Options};
 use crate::device::FileDevice;
 use crate::failure::{About, Failure};
-use crate::{zfs_change, zpool_change};
+use crate::{vdevs, zfs_change, zpool_change};
 
 /// Sector size of new pools, as log2, when none is asked for.
 const DEFAULT_ASHIFT: u32 = 12;
 /// Files are copied in pieces of this size; what is not yet written is in memory.
 const PIECE: usize = 8 << 20;
+
+/// `zpool` commands that change a pool and are not about its devices.
+const ZPOOL_CHANGES: [&str; 3] = ["set", "export", "scrub"];
 
 /// Whether a command changes the pool.
 pub fn is_change(command: &str, words: &[&str]) -> bool {
@@ -31,7 +34,9 @@ pub fn is_change(command: &str, words: &[&str]) -> bool {
         "zfs" => words
             .first()
             .is_some_and(|word| zfs_change::COMMANDS.contains(word)),
-        "zpool" => matches!(words.first(), Some(&"set" | &"export" | &"scrub")),
+        "zpool" => words
+            .first()
+            .is_some_and(|word| ZPOOL_CHANGES.contains(word) || vdevs::COMMANDS.contains(word)),
         "volume" => words.first() == Some(&"write"),
         _ => false,
     }
@@ -62,7 +67,7 @@ fn finish_freeing(spa: &Spa) -> Result<(), Failure> {
 }
 
 /// Remembers a command that succeeded.
-fn log_history(spa: &Spa, command: &str, words: &[&str]) -> Result<(), Failure> {
+pub fn log_history(spa: &Spa, command: &str, words: &[&str]) -> Result<(), Failure> {
     let text = format!("{command} {}", words.join(" "));
     let now = now()[0];
     block_on(spa.log_history(&text, now)).about(spa.name())?;
@@ -314,7 +319,7 @@ pub fn now() -> [u64; 2] {
 }
 
 /// Random numbers of the host.
-fn random() -> Result<impl FnMut() -> u64, Failure> {
+pub fn random() -> Result<impl FnMut() -> u64, Failure> {
     const SOURCE: &str = "/dev/urandom";
     let host = |error| Failure::Host(SOURCE.into(), error);
     let mut seed = [0; 16];

@@ -11,6 +11,7 @@ mod files;
 mod receive;
 mod send;
 mod table;
+mod vdevs;
 mod zfs;
 mod zfs_change;
 mod zpool;
@@ -28,7 +29,7 @@ const USAGE: &str = "usage: tpool --dev IMAGE [--dev IMAGE]... [--read-only] [--
 
   zpool create [-o ashift=N] [-o compatibility=SET] [-O PROPERTY=VALUE]... POOL [mirror|raidz[1-3]] DEVICE... [log DEVICE...]
   zpool import | list [-Hp] | status [-v] | history | get [-Hp] PROPERTY[,...] | set PROPERTY=VALUE POOL | export POOL
-  zpool scrub [-ps] POOL
+  zpool scrub [-ps] POOL | attach POOL DEVICE NEW | detach POOL DEVICE | replace POOL DEVICE NEW | offline|online POOL DEVICE
   zfs create [-ps] [-o PROPERTY=VALUE]... [-V SIZE [-b SIZE]] DATASET | clone [-p] [-o PROPERTY=VALUE]... SNAPSHOT DATASET
   zfs snapshot [-r] [-o PROPERTY=VALUE]... DATASET@NAME... | destroy [-rdnv] NAME | rollback [-r] SNAPSHOT | promote DATASET
   zfs rename [-p] NAME NAME | bookmark SNAPSHOT BOOKMARK | hold [-r] TAG SNAPSHOT... | release [-r] TAG SNAPSHOT... | holds [-Hpr] SNAPSHOT...
@@ -88,6 +89,9 @@ fn run(words: Vec<String>) -> Result<(), Failure> {
             return Err(Failure::Usage(format!(
                 "'{command}' changes the pool, which --read-only forbids"
             )));
+        }
+        if command == "zpool" && vdevs::COMMANDS.contains(rest.first().unwrap_or(&"")) {
+            return vdevs::run(spa, &arguments, rest);
         }
         return change::run(&spa, command, rest);
     }

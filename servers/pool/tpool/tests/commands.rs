@@ -236,3 +236,39 @@ fn streams_go_from_pool_to_pool() {
             .starts_with("incremental\t@one\ttank/a@two\t")
     );
 }
+
+#[test]
+fn devices_come_and_go_and_scrubs_are_told() {
+    let lab = Lab::new("devices");
+    lab.succeeds("zpool create tank d0");
+    lab.succeeds("cp log0 tank:big");
+    lab.fails(
+        "zpool detach tank d0",
+        "cannot detach d0: only applicable to mirror and replacing vdevs",
+    );
+    lab.fails("zpool offline tank d0", "no valid replicas");
+    lab.fails("zpool attach tank d9 log0", "no such device in pool");
+    lab.succeeds("zpool attach tank d0 log0");
+    let status = lab.succeeds("zpool status");
+    assert!(
+        status.contains("  scan: resilvered ") && status.contains("mirror-0"),
+        "{status}"
+    );
+    lab.succeeds("zpool offline tank log0");
+    assert!(lab.succeeds("zpool status").contains("OFFLINE"));
+    lab.succeeds("mkdir tank:meanwhile");
+    lab.succeeds("zpool online tank log0");
+    lab.succeeds("zpool scrub tank");
+    let status = lab.succeeds("zpool status");
+    assert!(
+        status.contains("  scan: scrub repaired 0B in ") && status.contains("with 0 errors on "),
+        "{status}"
+    );
+    lab.fails("zpool scrub -s tank", "there is no active scrub");
+    lab.succeeds("zpool detach tank d0");
+    let status = lab.succeeds("zpool status");
+    assert!(
+        !status.contains("mirror") && status.contains("log0"),
+        "{status}"
+    );
+}
