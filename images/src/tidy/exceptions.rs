@@ -6,7 +6,7 @@ use super::rules::is_long;
 use std::path::Path;
 
 /// Files and directories that may be unsafe, and why.
-const UNSAFE: [(&str, &str); 12] = [
+const UNSAFE: [(&str, &str); 13] = [
     (
         "microkernel/src/arch",
         "the hardware: registers, page tables, entry points",
@@ -27,6 +27,10 @@ const UNSAFE: [(&str, &str); 12] = [
     (
         "servers/root/src/main.rs",
         "the boot archive and the scratch window as slices",
+    ),
+    (
+        "servers/pool/simd/src",
+        "calls of functions that are compiled for CPUs with wider registers",
     ),
     (
         "tests/programs/bench/src/timing.rs",

@@ -23,18 +23,12 @@ fn word64(bytes: &[u8]) -> u64 {
 
 /// One stream of 32-bit words, summed four times over.
 pub fn fletcher4(data: &[u8]) -> Checksum {
-    fletcher4_continue([0; 4], data)
+    pool_simd::fletcher4::extend([0; 4], data)
 }
 
 /// [`fletcher4`] from the sums of what came before.
-pub fn fletcher4_continue([mut a, mut b, mut c, mut d]: Checksum, data: &[u8]) -> Checksum {
-    for word in data.as_chunks::<4>().0 {
-        a = a.wrapping_add(u64::from(u32::from_le_bytes(*word)));
-        b = b.wrapping_add(a);
-        c = c.wrapping_add(b);
-        d = d.wrapping_add(c);
-    }
-    [a, b, c, d]
+pub fn fletcher4_continue(before: Checksum, data: &[u8]) -> Checksum {
+    pool_simd::fletcher4::extend(before, data)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::mirror::at_most_failing;
-use super::raidz_math::{parity, reconstruct};
+use super::raidz_math::{parities, reconstruct};
 use super::{ReadFailure, ReadRequest, Vdev, VdevTree, count};
 use crate::block_device::Access;
 use crate::error::DeviceError;
@@ -306,8 +306,8 @@ impl Vdev {
         repair: Access,
     ) -> u64 {
         let slices: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
-        let parities = (0..stripe.parity).map(|row| parity(row, &slices));
-        let right = parities.chain(data.iter().cloned());
+        let parities = parities(stripe.parity, &slices);
+        let right = parities.into_iter().chain(data.iter().cloned());
         let mut repaired = 0;
         for ((column, read), right) in stripe.map.iter().zip(&stripe.read).zip(right) {
             let child = &self.children[column.child];
@@ -347,7 +347,7 @@ impl Vdev {
             slices.push(slice);
             rest = after;
         }
-        let parities: Vec<Vec<u8>> = (0..parity_count).map(|row| parity(row, &slices)).collect();
+        let parities = parities(parity_count, &slices);
         let contents = parities
             .iter()
             .map(Vec::as_slice)

@@ -1,18 +1,15 @@
 //! The arithmetic of raidz: parity columns over GF(256), and lost columns from what is left.
 //!
 //! Parity row `r` of the data columns `d[0..n]` is the sum of `g^(r·(n-1-i)) · d[i]` with g = 2, the polynomial 0x11d, evaluated by Horner's
-//! rule. Columns may be shorter than the first; what is missing counts as zero.
+//! rule. Columns may be shorter than the first; what is missing counts as zero. The sums themselves are `pool_simd::raidz`'s.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
+use pool_simd::raidz::{add_product, double, generate};
+
 /// The most parity columns there are.
 pub const MAX_PARITY: usize = 3;
-
-/// Multiplication by 2 in GF(256).
-const fn double(byte: u8) -> u8 {
-    (byte << 1) ^ if byte & 0x80 != 0 { 0x1d } else { 0 }
-}
 
 /// Powers of 2, and their logarithms.
 const TABLES: ([u8; 255], [u8; 256]) = {
@@ -46,25 +43,17 @@ fn coefficient(row: usize, column: usize, columns: usize) -> u8 {
     TABLES.0[row * (columns - 1 - column) % 255]
 }
 
-/// Parity row `row` (0 = P, 1 = Q, 2 = R) of the data columns; as long as the first.
-pub fn parity(row: usize, data: &[&[u8]]) -> Vec<u8> {
-    let mut sum = vec![0u8; data.first().map_or(0, |column| column.len())];
-    for column in data {
-        scale(&mut sum, row);
-        for (sum, byte) in sum.iter_mut().zip(*column) {
-            *sum ^= byte;
-        }
-    }
-    sum
+/// Parity rows 0 (P), 1 (Q), 2 (R) of the data columns, as many as asked for; each as long as the first column.
+pub fn parities(rows: usize, data: &[&[u8]]) -> Vec<Vec<u8>> {
+    let length = data.first().map_or(0, |column| column.len());
+    sums(rows.min(MAX_PARITY), data, length)
 }
 
-/// Multiplies every byte by 2^row.
-fn scale(bytes: &mut [u8], row: usize) {
-    for _ in 0..row {
-        for byte in bytes.iter_mut() {
-            *byte = double(*byte);
-        }
-    }
+fn sums(rows: usize, columns: &[&[u8]], length: usize) -> Vec<Vec<u8>> {
+    let mut sums = vec![vec![0u8; length]; rows];
+    let mut slices: Vec<&mut [u8]> = sums.iter_mut().map(Vec::as_mut_slice).collect();
+    generate(columns, &mut slices);
+    sums
 }
 
 /// Rebuilds lost data columns in place.
@@ -79,22 +68,17 @@ pub fn reconstruct(
     let rows = parities.get(..lost.len())?;
     let columns = data.len();
     let length = data.first()?.len();
-    // What the good columns contribute is subtracted; what remains are sums of the lost ones.
-    let mut remains: Vec<Vec<u8>> = Vec::with_capacity(rows.len());
+    // What the good columns contribute is subtracted; what remains are sums of the lost ones. A column without bytes counts as zeros.
+    let good: Vec<&[u8]> = (0..columns)
+        .map(|index| match lost.contains(&index) {
+            true => &[][..],
+            false => &data[index],
+        })
+        .collect();
+    let needed = rows.iter().map(|(row, _)| row + 1).max().unwrap_or(0);
+    let mut remains = sums(needed.min(MAX_PARITY), &good, length);
     for &(row, parity) in rows {
-        let mut sum = vec![0u8; length];
-        for (index, column) in data.iter().enumerate() {
-            scale(&mut sum, row);
-            if !lost.contains(&index) {
-                for (sum, byte) in sum.iter_mut().zip(column) {
-                    *sum ^= byte;
-                }
-            }
-        }
-        for (sum, byte) in sum.iter_mut().zip(parity) {
-            *sum ^= byte;
-        }
-        remains.push(sum);
+        add_product(1, parity, remains.get_mut(row)?);
     }
     let matrix: Vec<Vec<u8>> = rows
         .iter()
@@ -107,11 +91,8 @@ pub fn reconstruct(
     let inverted = invert(matrix)?;
     for (factors, &index) in inverted.iter().zip(lost) {
         data[index].fill(0);
-        for (&factor, remain) in factors.iter().zip(&remains) {
-            let table: [u8; 256] = core::array::from_fn(|byte| multiply(factor, byte as u8));
-            for (byte, remain) in data[index].iter_mut().zip(remain) {
-                *byte ^= table[usize::from(*remain)];
-            }
+        for (&factor, &(row, _)) in factors.iter().zip(rows) {
+            add_product(factor, &remains[row], &mut data[index]);
         }
     }
     Some(())
@@ -151,9 +132,8 @@ mod tests {
     #[test]
     fn parity_rows_of_two_bytes_are_what_the_field_says() {
         let data: [&[u8]; 2] = [&[0x80], &[0x01]];
-        assert_eq!(parity(0, &data), [0x81]);
-        assert_eq!(parity(1, &data), [0x1d ^ 0x01]);
-        assert_eq!(parity(2, &data), [double(0x1d) ^ 0x01]);
+        let rows = parities(3, &data);
+        assert_eq!(rows, [[0x81], [0x1d ^ 0x01], [double(0x1d) ^ 0x01]]);
     }
 
     proptest! {
@@ -169,7 +149,7 @@ mod tests {
             let data: Vec<Vec<u8>> = (0..columns)
                 .map(|index| (0..length + usize::from(index * 2 < columns)).map(|_| byte()).collect()).collect();
             let slices: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
-            let rows: Vec<(usize, Vec<u8>)> = (0..3).map(|row| (row, parity(row, &slices))).collect();
+            let rows: Vec<(usize, Vec<u8>)> = parities(3, &slices).into_iter().enumerate().collect();
             let mut lost: Vec<usize> = picks.iter().map(|pick| pick.index(columns)).collect();
             lost.sort_unstable();
             lost.dedup();
