@@ -73,6 +73,11 @@ impl Metaslab {
         self.start
     }
 
+    /// What is free and rests no more, as starts and lengths in bytes of the vdev.
+    pub fn free_ranges(&self) -> Vec<(u64, u64)> {
+        self.free.iter().collect()
+    }
+
     /// Replays entries whose offsets are bytes of the vdev.
     pub fn replay(&mut self, entries: &[Entry]) -> Result<(), Overlap> {
         for entry in entries {

@@ -76,6 +76,7 @@ pub async fn create(new: NewPool, random: &mut dyn FnMut() -> u64) -> Result<Spa
     for (id, (vdev, purpose)) in data.chain(logs).enumerate() {
         let mut top = describe(vdev, id as u64, random, &mut devices)?;
         describe_top(&mut top, vdev, new.ashift, purpose)?;
+        top.set_u64("create_txg", START_TXG + 1);
         tops.push(top);
     }
     let mut root = Nvlist::new();
@@ -144,7 +145,7 @@ fn config(name: &str, root: &VdevConfig) -> Nvlist {
     config
 }
 
-fn describe(
+pub(super) fn describe(
     vdev: &NewVdev,
     id: u64,
     random: &mut dyn FnMut() -> u64,
@@ -190,7 +191,7 @@ fn data_size(vdev: &NewVdev) -> u64 {
     }
 }
 
-fn describe_top(
+pub(super) fn describe_top(
     list: &mut Nvlist,
     vdev: &NewVdev,
     ashift: u32,
@@ -209,7 +210,6 @@ fn describe_top(
     list.set_u64("ashift", u64::from(ashift));
     list.set_u64("asize", size);
     list.set_u64("is_log", u64::from(purpose == Purpose::Log));
-    list.set_u64("create_txg", START_TXG + 1);
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! A pool that was imported: its vdevs, its MOS and what the MOS directory says.
 
+mod add;
 mod commit;
 mod compatibility;
 pub mod create;
@@ -16,6 +17,7 @@ mod space;
 mod space_log;
 mod sync;
 mod topology;
+mod trim;
 mod vdev_tables;
 
 use alloc::collections::BTreeMap;

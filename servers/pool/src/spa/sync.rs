@@ -3,13 +3,10 @@
 //! Data sets are written first, then the MOS, which records the space that all of it took. Recording changes the MOS again, so it
 //! is written in passes; from the second on, blocks of this group are overwritten in place, until a pass takes no more space.
 
-use alloc::vec::Vec;
-
 use super::{Spa, SpaState};
 use crate::checksum::ChecksumKind;
 use crate::compress::Compression;
-use crate::dmu::{NewObject, Rewrite, StoragePolicy, SyncPolicy};
-use crate::dnode::ObjectType;
+use crate::dmu::{Rewrite, StoragePolicy, SyncPolicy};
 use crate::error::{Error, Structure};
 use crate::nvlist::Value;
 use crate::zap::update;
@@ -158,15 +155,7 @@ impl Spa {
 
     /// Makes the array of space map objects of a top-level vdev.
     pub(super) async fn create_metaslab_array(&self, id: usize) -> Result<(), Error> {
-        let object = self
-            .mos()
-            .allocate(NewObject {
-                object_type: ObjectType::OBJECT_ARRAY,
-                block_size: 512,
-                bonus_type: ObjectType::NONE,
-                bonus: Vec::new(),
-            })
-            .await?;
+        let object = self.new_metaslab_array().await?;
         let mut root = self.root.borrow_mut();
         let top = root.children.get_mut(id).ok_or(Error::InvalidArgument)?;
         top.metaslab_array = object;

@@ -70,16 +70,16 @@ impl From<Error> for TopologyError {
 
 /// A planned change.
 pub struct Topology {
-    root: VdevConfig,
-    devices: DeviceSet,
+    pub(super) root: VdevConfig,
+    pub(super) devices: DeviceSet,
     /// Devices whose labels are cleared before, because they join, and after, because they leave.
-    joining: Vec<Rc<dyn BlockDevice>>,
+    pub(super) joining: Vec<Rc<dyn BlockDevice>>,
     leaving: Vec<Rc<dyn BlockDevice>>,
 }
 
 impl Spa {
     /// The guid of a leaf by its path or guid.
-    fn leaf_guid(&self, name: &str) -> Result<u64, TopologyError> {
+    pub(super) fn leaf_guid(&self, name: &str) -> Result<u64, TopologyError> {
         let leaves = self.zio().vdevs().leaves();
         let found = leaves.into_iter().find(|leaf| {
             leaf.config.path.as_deref() == Some(name) || leaf.config.guid.to_string() == name
@@ -90,7 +90,7 @@ impl Spa {
     }
 
     /// A plan that changes nothing yet.
-    fn same_topology(&self) -> Topology {
+    pub(super) fn same_topology(&self) -> Topology {
         let leaves = self.zio().vdevs().leaves();
         let devices = leaves.into_iter().filter_map(|leaf| match &leaf.kind {
             VdevKind::Leaf(held) => Some((leaf.config.guid, held.held()?)),
@@ -289,6 +289,8 @@ impl Spa {
         }
         mos::load_mappings(&mos, zio.vdevs()).await?;
         uberblock.guid_sum = topology.root.guid_sum();
+        let tops = topology.root.children.len() as u64;
+        self.config.borrow_mut().set_u64("vdev_children", tops);
         let spa = Spa {
             name: self.name,
             access: self.access,

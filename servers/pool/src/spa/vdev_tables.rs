@@ -39,6 +39,20 @@ impl Spa {
         Ok(())
     }
 
+    /// Makes the tables of a top-level vdev that joins and of its devices, in pools that have such tables.
+    pub(super) async fn give_top_tables(
+        &self,
+        top: &mut VdevConfig,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<(), Error> {
+        if let Some(all) = self.directory(ALL_TABLES).filter(|&all| all != 0) {
+            let table = self.create_vdev_table(all, random).await?;
+            top.nvlist.set_u64(TOP_TABLE, table);
+            self.create_leaf_tables(top, all, random).await?;
+        }
+        Ok(())
+    }
+
     /// Makes the table of a device that joins, in pools that have such tables.
     pub(super) async fn give_leaf_table(
         &self,

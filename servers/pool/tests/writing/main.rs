@@ -1,5 +1,6 @@
 //! Pools that are made and written here. One program, because each one that uses the library compiles all of it again.
 
+mod add;
 mod background;
 mod constant;
 mod datasets;

@@ -2,21 +2,18 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pool::block_device::{Access, BlockDevice};
 use pool::error::Error;
 use pool::future::block_on;
-use pool::spa::create::{NewPool, NewVdev, create};
+use pool::spa::create::{NewPool, create};
 use pool::spa::{CompatibilitySet, Spa};
 use pool::zpl::{FileType, NewFile, Owner, Zpl};
 use pool::zvol::Zvol;
 
 use crate::arguments::{Arguments, Options};
-use crate::device::FileDevice;
 use crate::failure::{About, Failure};
-use crate::{vdevs, zfs_change, zpool_change};
+use crate::{layout, vdevs, zfs_change, zpool_change};
 
 /// Sector size of new pools, as log2, when none is asked for.
 const DEFAULT_ASHIFT: u32 = 12;
@@ -135,7 +132,7 @@ pub fn create_pool(arguments: &Arguments, words: &[&str]) -> Result<(), Failure>
         .split_first()
         .ok_or_else(|| Failure::Usage("zpool create needs a name".into()))?;
     let mut parts = layout.split(|word| *word == "log");
-    let vdevs_of = |words: Option<&[&str]>| vdevs(arguments, words.unwrap_or_default());
+    let vdevs_of = |words: Option<&[&str]>| layout::vdevs(arguments, words.unwrap_or_default());
     let new = NewPool {
         name: (*name).into(),
         vdevs: vdevs_of(parts.next())?,
@@ -154,53 +151,6 @@ pub fn create_pool(arguments: &Arguments, words: &[&str]) -> Result<(), Failure>
         perform(&spa, "zfs", &["set", setting, name])?;
     }
     Ok(())
-}
-
-/// Top-level vdevs from `[mirror|raidzN] DEVICE...`, again and again.
-fn vdevs(arguments: &Arguments, words: &[&str]) -> Result<Vec<NewVdev>, Failure> {
-    let mut tops = Vec::new();
-    let mut words = words.iter().peekable();
-    while let Some(word) = words.next() {
-        let parity = match *word {
-            "mirror" => 0,
-            "raidz" | "raidz1" => 1,
-            "raidz2" => 2,
-            "raidz3" => 3,
-            path => {
-                tops.push(leaf(arguments, path)?);
-                continue;
-            }
-        };
-        let mut children = Vec::new();
-        while let Some(path) =
-            words.next_if(|word| **word != "mirror" && !word.starts_with("raidz"))
-        {
-            children.push(leaf(arguments, path)?);
-        }
-        if children.len() < parity + 2 {
-            return Err(Failure::Usage(format!("{word} needs more devices")));
-        }
-        tops.push(if parity == 0 {
-            NewVdev::Mirror(children)
-        } else {
-            NewVdev::Raidz(parity, children)
-        });
-    }
-    Ok(tops)
-}
-
-fn leaf(arguments: &Arguments, path: &str) -> Result<NewVdev, Failure> {
-    if !arguments.devices.iter().any(|device| device == path) {
-        return Err(Failure::Usage(format!(
-            "'{path}' is not one of the --dev devices"
-        )));
-    }
-    let device = FileDevice::open(path, Access::ReadWrite)
-        .map_err(|error| Failure::Host(path.into(), error))?;
-    Ok(NewVdev::Disk(
-        path.into(),
-        Rc::new(device) as Rc<dyn BlockDevice>,
-    ))
 }
 
 /// The directory of a path that is to be made or removed, and the name in it.

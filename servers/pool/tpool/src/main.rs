@@ -8,6 +8,7 @@ mod change;
 mod device;
 mod failure;
 mod files;
+mod layout;
 mod receive;
 mod send;
 mod table;
@@ -29,6 +30,7 @@ const USAGE: &str = "usage: tpool --dev IMAGE [--dev IMAGE]... [--read-only] [--
 
   zpool create [-o ashift=N] [-o compatibility=SET] [-O PROPERTY=VALUE]... POOL [mirror|raidz[1-3]] DEVICE... [log DEVICE...]
   zpool import | list [-Hp] | status [-v] | history | get [-Hp] PROPERTY[,...] | set PROPERTY=VALUE POOL | export POOL
+  zpool add [-fn] POOL [mirror|raidz[1-3]] DEVICE... [log DEVICE...] | clear POOL [DEVICE] | trim POOL
   zpool scrub [-ps] POOL | attach POOL DEVICE NEW | detach POOL DEVICE | replace POOL DEVICE NEW | offline|online POOL DEVICE
   zfs create [-ps] [-o PROPERTY=VALUE]... [-V SIZE [-b SIZE]] DATASET | clone [-p] [-o PROPERTY=VALUE]... SNAPSHOT DATASET
   zfs snapshot [-r] [-o PROPERTY=VALUE]... DATASET@NAME... | destroy [-rdnv] NAME | rollback [-r] SNAPSHOT | promote DATASET

@@ -12,9 +12,12 @@ use crate::arguments::{Arguments, Options};
 use crate::change::{log_history, now, random};
 use crate::device::FileDevice;
 use crate::failure::{About, Failure};
+use crate::layout;
 
 /// `zpool` commands that are here.
-pub const COMMANDS: [&str; 5] = ["attach", "detach", "replace", "offline", "online"];
+pub const COMMANDS: [&str; 8] = [
+    "add", "attach", "clear", "detach", "replace", "offline", "online", "trim",
+];
 /// Bytes between two reports of how far a resilver is.
 const STEP: u64 = 256 << 20;
 
@@ -23,14 +26,29 @@ pub fn run(spa: Spa, arguments: &Arguments, words: &[&str]) -> Result<(), Failur
     let (command, rest) = words
         .split_first()
         .ok_or_else(|| Failure::Usage("zpool needs a command".into()))?;
-    let options = Options::parse(rest, "fsw", "")?;
+    let options = Options::parse(rest, "fnsw", "")?;
     let [pool, names @ ..] = &options.rest[..] else {
         return Err(Failure::Usage(format!("zpool {command} needs a pool")));
     };
     if *pool != spa.name() {
         return Err(Failure::Told(format!("cannot open '{pool}': no such pool")));
     }
+    let mut spa = spa;
     let spa = match (*command, names) {
+        ("add", [_, ..]) => match add(spa, arguments, &options, names)? {
+            Some(spa) => spa,
+            None => return Ok(()),
+        },
+        ("clear", [] | [_]) => {
+            let name = names.first().copied();
+            let done = spa.clear_errors(name);
+            done.map_err(|error| refusal("clear errors for", name.unwrap_or(pool), error))?;
+            spa
+        }
+        ("trim", []) => {
+            block_on(spa.trim()).about(pool)?;
+            spa
+        }
         ("attach", [old, new]) => {
             let spa = join(spa, arguments, [old, new], Join::Mirror)?;
             resilver(&spa)?;
@@ -72,6 +90,36 @@ pub fn run(spa: Spa, arguments: &Arguments, words: &[&str]) -> Result<(), Failur
 fn adopt(spa: Spa, plan: Topology) -> Result<Spa, Failure> {
     let name = spa.name().to_string();
     block_on(spa.adopt(plan, now()[0])).about(&name)
+}
+
+/// `zpool add`; with `-n` it only says whether that would do.
+fn add(
+    spa: Spa,
+    arguments: &Arguments,
+    options: &Options<'_>,
+    words: &[&str],
+) -> Result<Option<Spa>, Failure> {
+    let new = layout::additions(arguments, words)?;
+    let used = spa.zio().vdevs().leaves();
+    let is_used = |word: &&&str| {
+        used.iter()
+            .any(|leaf| leaf.config.path.as_deref() == Some(**word))
+    };
+    if let Some(path) = words.iter().find(is_used) {
+        return Err(Failure::Told(format!(
+            "invalid vdev specification\nthe following errors must be manually repaired:\n{path} is part of active pool '{}'",
+            spa.name()
+        )));
+    }
+    if !options.has('f') {
+        layout::check_replication(&spa.root_vdev(), &new)?;
+    }
+    if options.has('n') {
+        return Ok(None);
+    }
+    let plan = block_on(spa.plan_add(&new, &mut random()?));
+    let plan = plan.map_err(|error| refusal("add to", spa.name(), error))?;
+    adopt(spa, plan).map(Some)
 }
 
 fn join(

@@ -272,3 +272,41 @@ fn devices_come_and_go_and_scrubs_are_told() {
         "{status}"
     );
 }
+
+#[test]
+fn a_pool_grows_when_its_replication_allows_it() {
+    let lab = Lab::new("add");
+    lab.succeeds("zpool create tank d0");
+    lab.fails("zpool add tank d0", "d0 is part of active pool 'tank'");
+    lab.fails("zpool trim other", "cannot open 'other': no such pool");
+    lab.succeeds("zpool add -n tank log0");
+    assert!(!lab.succeeds("zpool status").contains("log0"));
+    lab.succeeds("zpool add tank log log0");
+    let status = lab.succeeds("zpool status");
+    assert!(status.contains("\tlogs\t\n\t  log0 "), "{status}");
+    lab.succeeds("cp d0 tank:copy");
+    lab.succeeds("zpool trim tank");
+    lab.succeeds("zpool clear tank d0");
+    lab.fails("zpool clear tank d9", "no such device in pool");
+    assert!(
+        lab.succeeds("zpool history")
+            .contains(" zpool add tank log log0\n")
+    );
+    let mirrored = Lab::new("add-mirror");
+    mirrored.succeeds("zpool create tank d0");
+    mirrored.succeeds("zpool attach tank d0 log0");
+    std::fs::File::create(mirrored.0.join("d2"))
+        .and_then(|file| file.set_len(IMAGE_SIZE))
+        .expect("an image");
+    mirrored.fails(
+        "--dev d2 zpool add tank d2",
+        "mismatched replication level: pool uses mirror and new vdev is file",
+    );
+    mirrored.succeeds("--dev d2 zpool add -f tank d2");
+    assert!(
+        mirrored
+            .run("zpool status")
+            .1
+            .contains("top-level vdevs are missing")
+    );
+}
