@@ -27,6 +27,7 @@ test: iso probes ## run every test, on the host and in the emulators
 
 test-long: iso probes ## the tests that take many minutes
 	cargo test -p system-tests -- --test-threads=2 --ignored
+	cargo test -p pool --test hostile --test writing -- --test-threads=2 --ignored
 
 check: setup ## fmt, clippy and rustdoc with warnings denied, the house rules
 	cargo fmt --check

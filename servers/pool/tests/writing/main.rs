@@ -7,6 +7,7 @@ mod datasets;
 mod files;
 mod golden_write;
 mod power_cut;
+mod power_cut_random;
 mod random_datasets;
 mod receive;
 mod scrub;

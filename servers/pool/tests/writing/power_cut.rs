@@ -26,8 +26,8 @@ fn xorshift(state: &mut u64) -> u64 {
 }
 
 /// A device with a volatile cache that loses power after a number of writes.
-struct FragileDevice {
-    durable: MemoryDevice,
+pub(super) struct FragileDevice {
+    pub(super) durable: MemoryDevice,
     /// What the device would answer reads with: everything written.
     current: MemoryDevice,
     cache: RefCell<Vec<(u64, Vec<u8>)>>,
@@ -36,7 +36,7 @@ struct FragileDevice {
 }
 
 impl FragileDevice {
-    fn new(length: u64, writes_left: &Rc<Cell<usize>>) -> Self {
+    pub(super) fn new(length: u64, writes_left: &Rc<Cell<usize>>) -> Self {
         FragileDevice {
             durable: MemoryDevice::new(length),
             current: MemoryDevice::new(length),
@@ -71,7 +71,7 @@ impl FragileDevice {
     }
 
     /// The power goes: each sector of the cache reaches the medium or does not, in any order.
-    fn lose_power(&self, seed: u64) {
+    pub(super) fn lose_power(&self, seed: u64) {
         let mut state = seed | 1;
         let mut cache = self.cache.take();
         for index in (1..cache.len()).rev() {
@@ -291,7 +291,7 @@ async fn check(spa: &Spa, committed: u64, durability: Durability) {
     }
 }
 
-fn devices(disks: &[Rc<MemoryDevice>]) -> Vec<Rc<dyn BlockDevice>> {
+pub(super) fn devices(disks: &[Rc<MemoryDevice>]) -> Vec<Rc<dyn BlockDevice>> {
     disks
         .iter()
         .map(|disk| disk.clone() as Rc<dyn BlockDevice>)
