@@ -380,3 +380,23 @@ fn a_directory_of_thousands_of_names_becomes_a_hash_of_leaves() {
         }
     });
 }
+
+#[test]
+fn a_large_new_pool_whose_metaslabs_are_nearly_all_unused_is_imported_again() {
+    // Three blocks of the array of maps, of which only the first is there.
+    let disk = Rc::new(MemoryDevice::new(3 << 30));
+    let new = NewPool {
+        name: "tank".into(),
+        vdevs: vec![NewVdev::Disk("/disks/d0".into(), disk.clone())],
+        logs: Vec::new(),
+        features: CompatibilitySet::default(),
+        ashift: 12,
+        now: NOW,
+        arc_limit: 16 << 20,
+    };
+    let spa = block_on(create(new, &mut random())).expect("a pool");
+    drop(spa);
+    let spa = open_devices(vec![disk], Access::ReadWrite);
+    assert!(block_on(spa.allocated()).expect("a sum") > 0);
+    assert_eq!(block_on(spa.sync(NOW)), Ok(()));
+}
